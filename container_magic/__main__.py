@@ -1,0 +1,10 @@
+"""``python -m container_magic`` is ``contain``."""
+
+from __future__ import annotations
+
+import sys
+
+from container_magic.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Control groups: what a container may use, and what it has used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from container_magic.cgroups.manager import CgroupManager, Sample
+
+__all__ = ["CgroupManager", "Sample", "open_manager"]
+
+
+def open_manager(setup: str, bases: Mapping[str, int], name: str, controllers: tuple[str, ...]) -> CgroupManager:
+    """Return the manager for a container's cgroup ``name``; nothing is made yet.
+
+    Args:
+        setup: ``CgroupFacts.setup``.
+        bases: Keys of ``CgroupFacts.bases`` -> directory descriptors, open as long as the manager is used.
+        name: Name of the group to make.
+        controllers: ``Assessment.controllers``.
+    """
+    if setup == "unified" and "unified" in bases:
+        from container_magic.cgroups.v2 import V2Manager
+
+        return V2Manager(bases["unified"], name)
+    if setup in ("legacy", "hybrid") and any(controller in bases for controller in controllers):
+        from container_magic.cgroups.v1 import V1Manager
+
+        return V1Manager(bases, name, controllers)
+    from container_magic.cgroups.none import NoCgroupManager
+
+    return NoCgroupManager()

@@ -1,0 +1,61 @@
+"""What a cgroup manager does for one container, whichever cgroup version is under it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from container_magic.events import Usage
+from container_magic.spec import Resources
+
+DELETE_SECONDS = 5.0
+"""How long `CgroupManager.delete` waits for tasks that are still exiting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Figures of this moment, cheap to read; None where the host cannot give one.
+
+    ``cpu_seconds`` counts from ``begin``; ``oom_kills`` counts the processes of the container that the kernel killed
+    because memory ran out.
+    """
+
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+    oom_kills: int | None = None
+
+
+class CgroupManager(Protocol):
+    """The fresh cgroup of one container: made, joined by the container itself, measured, removed."""
+
+    def create(self, resources: Resources) -> None:
+        """Make the group and set the limits; nothing half-made stays behind when it raises.
+
+        Raises:
+            HostError: The group cannot be made, or the kernel refuses a limit.
+        """
+
+    def entry_fds(self) -> tuple[int, ...]:
+        """Return write descriptors; a single-threaded process that writes ``b"0"`` into each moves itself in."""
+
+    def clone_fd(self) -> int | None:
+        """Return the directory descriptor for ``clone3(CLONE_INTO_CGROUP)``; None where the kernel has no such way."""
+
+    def begin(self) -> None:
+        """Take the baseline: figures count from here, as far as the kernel lets them."""
+
+    def sample(self) -> Sample:
+        """Return the figures of this moment."""
+
+    def usage(self) -> Usage:
+        """Return what was used since ``begin``; ``wall_seconds`` is not known here."""
+
+    def close(self) -> None:
+        """Close all descriptors that the manager opened; the group stays."""
+
+    def delete(self) -> None:
+        """Remove the group, then close; waits a few seconds for tasks that are exiting.
+
+        Raises:
+            InternalError: The group is still in use after that.
+        """

@@ -1,0 +1,52 @@
+"""No cgroup: nothing is limited and no figure is known."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from container_magic.cgroups.manager import Sample
+from container_magic.errors import HostError
+from container_magic.events import Usage
+from container_magic.spec import Resources
+
+
+class NoCgroupManager:
+    """Stands where no cgroup can be made; fails closed when a limit is asked of it."""
+
+    def create(self, resources: Resources) -> None:
+        """Do nothing when no limit is asked.
+
+        Raises:
+            HostError: A limit is asked.
+        """
+        for field in dataclasses.fields(resources):
+            if (value := getattr(resources, field.name)) not in (None, ()):
+                raise HostError(
+                    f"cannot limit {field.name} to {value}: no cgroup can be made here",
+                    hint="`contain doctor` says why and what would change it",
+                )
+
+    def entry_fds(self) -> tuple[int, ...]:
+        """Return nothing: there is no group to enter."""
+        return ()
+
+    def clone_fd(self) -> int | None:
+        """Return None: there is no group to enter."""
+        return None
+
+    def begin(self) -> None:
+        """Do nothing: there are no counters."""
+
+    def sample(self) -> Sample:
+        """Return a sample without figures."""
+        return Sample()
+
+    def usage(self) -> Usage:
+        """Return a usage without figures."""
+        return Usage()
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+    def delete(self) -> None:
+        """Do nothing: nothing was made."""

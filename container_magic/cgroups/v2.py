@@ -1,0 +1,147 @@
+"""cgroup v2: an outer group with the limits, an inner one that the container joins (kernel ``admin-guide/cgroup-v2``).
+
+The inner group becomes the root of the container's cgroup namespace, so the files that hold its limits are out of its
+sight.
+"""
+
+from __future__ import annotations
+
+import os
+
+from container_magic.cgroups import files
+from container_magic.cgroups.manager import DELETE_SECONDS, Sample
+from container_magic.cgroups.settings import v2_settings
+from container_magic.events import Usage
+from container_magic.spec import Resources
+
+PAYLOAD = "payload"
+"""Name of the inner group."""
+
+
+class V2Manager:
+    """The group ``name`` of one container below the directory descriptor ``base``, which stays the caller's."""
+
+    def __init__(self, base: int, name: str) -> None:
+        self._base = base
+        self._name = name
+        self._made = False
+        self._outer: int | None = None
+        self._inner: int | None = None
+        self._entry: int | None = None
+        self._open: dict[str, int | None] = {}
+        self._cpu_start: dict[str, int] = {}
+        self._io_start: tuple[int, int] = (0, 0)
+
+    def create(self, resources: Resources) -> None:
+        """Make both groups and set the limits; nothing half-made stays behind when it raises.
+
+        Raises:
+            HostError: A group cannot be made, or the kernel refuses a limit.
+        """
+        try:
+            files.make(self._base, self._name)
+            self._made = True
+            outer = self._outer = files.open_dir(self._base, self._name)
+            for setting in v2_settings(resources, lambda file: files.exists(outer, file)):
+                files.write(outer, setting.file, setting.text)
+            if files.exists(outer, "memory.oom.group"):  # since Linux 4.19: all of the container dies, not a part
+                files.write(outer, "memory.oom.group", "1")
+            files.make(outer, PAYLOAD)
+            self._inner = files.open_dir(outer, PAYLOAD)
+            self._entry = files.open_write(self._inner, "cgroup.procs")
+            for name in ("cpu.stat", "memory.current", "memory.events", "pids.peak", "io.stat"):
+                self._open[name] = files.open_read(outer, name)
+            self._open["memory.peak"] = _open_peak(outer)
+        except BaseException:
+            self.delete()
+            raise
+
+    def entry_fds(self) -> tuple[int, ...]:
+        """Return the descriptor of the inner group's ``cgroup.procs``."""
+        return () if self._entry is None else (self._entry,)
+
+    def clone_fd(self) -> int | None:
+        """Return the inner group's directory: a process born in it costs no move (``clone3``, since Linux 5.7)."""
+        return self._inner
+
+    def begin(self) -> None:
+        """Take the baseline; the memory peak starts anew since Linux 6.12 and covers the set-up before."""
+        _reset_peak(self._open.get("memory.peak"))
+        self._cpu_start = files.keyed(self._text("cpu.stat"))
+        self._io_start = self._io_counters()
+
+    def _text(self, name: str) -> str:
+        return files.reread(self._open.get(name))
+
+    def _cpu_since_start(self, now: dict[str, int], key: str) -> float | None:
+        return (now[key] - self._cpu_start.get(key, 0)) / 1e6 if key in now else None
+
+    def _io_counters(self) -> tuple[int, int]:
+        text = self._text("io.stat")
+        return _sum_of(text, "rbytes"), _sum_of(text, "wbytes")
+
+    def sample(self) -> Sample:
+        """Return the figures of this moment."""
+        return Sample(
+            cpu_seconds=self._cpu_since_start(files.keyed(self._text("cpu.stat")), "usage_usec"),
+            memory_bytes=files.number(self._text("memory.current")),
+            oom_kills=files.keyed(self._text("memory.events")).get("oom_kill"),
+        )
+
+    def usage(self) -> Usage:
+        """Return what was used since ``begin``."""
+        cpu = files.keyed(self._text("cpu.stat"))
+        has_io = self._open.get("io.stat") is not None
+        read, written = self._io_counters()
+        limit = "" if self._outer is None else files.read(self._outer, "memory.max")
+        return Usage(
+            cpu_seconds=self._cpu_since_start(cpu, "usage_usec"),
+            cpu_user_seconds=self._cpu_since_start(cpu, "user_usec"),
+            cpu_system_seconds=self._cpu_since_start(cpu, "system_usec"),
+            throttled_seconds=self._cpu_since_start(cpu, "throttled_usec"),
+            memory_peak_bytes=files.number(self._text("memory.peak")),
+            memory_limit_bytes=files.number(limit),
+            pids_peak=files.number(self._text("pids.peak")),
+            io_read_bytes=read - self._io_start[0] if has_io else None,
+            io_write_bytes=written - self._io_start[1] if has_io else None,
+        )
+
+    def close(self) -> None:
+        """Close all descriptors that the manager opened; the groups stay."""
+        for fd in (*self._open.values(), self._entry, self._inner, self._outer):
+            if fd is not None:
+                os.close(fd)
+        self._open, self._entry, self._inner, self._outer = {}, None, None, None
+
+    def delete(self) -> None:
+        """Remove the inner and the outer group, then close.
+
+        Raises:
+            InternalError: They are still in use after some seconds.
+        """
+        try:
+            if self._made:
+                files.remove_tree(self._base, self._name, DELETE_SECONDS)
+                self._made = False
+        finally:
+            self.close()
+
+
+def _open_peak(outer: int) -> int | None:
+    """Open ``memory.peak`` (since Linux 5.19) for reading and, where it can be reset, for writing."""
+    fd = files.open_read(outer, "memory.peak", os.O_RDWR)
+    return fd if fd is not None else files.open_read(outer, "memory.peak")
+
+
+def _reset_peak(fd: int | None) -> None:
+    if fd is not None:
+        try:
+            os.write(fd, b"0")
+        except OSError:  # before Linux 6.12: the peak counts from the making of the group
+            return
+
+
+def _sum_of(text: str, key: str) -> int:
+    """Add up ``key`` over the devices of ``io.stat`` (``MAJ:MIN rbytes=N wbytes=N ...``)."""
+    pairs = (pair.partition("=") for line in text.splitlines() for pair in line.split()[1:])
+    return sum(int(value) for name, _, value in pairs if name == key)

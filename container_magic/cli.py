@@ -1,0 +1,301 @@
+"""``contain``: parse, call a verb, show what it gives; no other logic, and nothing of IPython.
+
+Exit codes are Docker's (https://docs.docker.com/reference/cli/docker/container/run/#exit-status) with 124 for a time
+limit, as timeout(1) has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from container_magic.errors import ContainError, InternalError, NotFoundError, OptionError
+
+if TYPE_CHECKING:
+    from container_magic.events import Output
+    from container_magic.options import ParsedLine, RunOptions
+    from container_magic.report import RunReport
+    from container_magic.spec import ContainerSpec
+    from container_magic.verbs.doctor import Check
+    from container_magic.verbs.run import RunRequest
+
+EXIT_TIME_LIMIT = 124
+EXIT_FAILED = 125
+EXIT_CANNOT_INVOKE = 126
+EXIT_NOT_FOUND = 127
+EXIT_INTERRUPTED = 130
+EXIT_OOM_KILLED = 137
+EXIT_SIGPIPE = 141
+
+_RUN_HELP = """\
+usage: contain run [OPTIONS] FILE.py [ARG...]
+       contain run [OPTIONS] -c CODE [ARG...]
+       contain run [OPTIONS] -- COMMAND [ARG...]
+
+Run a program in fresh namespaces under limits. FILE - reads the code from standard input.
+
+{options}
+Exit status: the program's own; 124 wall or CPU time limit; 125 contain failed; 126 cannot be invoked;
+127 not found; 128+N ended by signal N; 130 interrupted; 137 memory limit.
+"""
+_DOCTOR_HELP = """\
+usage: contain doctor [--format json]
+
+Show what this host can enforce, one line each, with the remedy for what it cannot.
+"""
+_VERSION_HELP = "usage: contain version\n\nShow the version.\n"
+
+
+class CannotInvokeError(ContainError):
+    """The file that was named exists and cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """One word after ``contain``: what it does in a line, and the function that takes its arguments."""
+
+    summary: str
+    main: Callable[[Sequence[str]], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``contain`` with ``argv`` (default: the process's own) and return its exit code."""
+    try:
+        return _dispatch(sys.argv[1:] if argv is None else argv)
+    except ContainError as error:
+        return _complain(error)
+    except BrokenPipeError:
+        return EXIT_SIGPIPE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    if not words or words[0] in ("--help", "-h", "help"):
+        return _say(_help())
+    if words[0] == "--version":
+        return _version(words[1:])
+    if words[0] not in VERBS:
+        raise OptionError(_unknown_verb(words[0]))
+    return VERBS[words[0]].main(words[1:])
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {name:<10}{verb.summary}" for name, verb in VERBS.items())
+    return f"usage: contain VERB [ARG...]\n\n{verbs}\n\ncontain VERB --help says more.\n"
+
+
+def _unknown_verb(word: str) -> str:
+    from container_magic.options.command_line import nearest, shorten
+
+    kind = "option" if word.startswith("-") else "verb"
+    near = nearest(word, [*VERBS, "--help", "--version"])
+    if not near and kind == "verb" and os.path.exists(word):
+        near = f"run {word}"
+    more = f"did you mean contain {near}?" if near else f"accepted: {', '.join(VERBS)}, --help, --version"
+    return f"unknown {kind} {shorten(word)}; {more}"
+
+
+def _version(words: Sequence[str]) -> int:
+    from container_magic import __version__
+
+    if "--help" in words:
+        return _say(_VERSION_HELP)
+    _refuse_words(words)
+    return _say(f"contain {__version__}\n")
+
+
+def _refuse_words(words: Sequence[str]) -> None:
+    if words:
+        raise OptionError(f"unexpected argument {words[0]!r}; accepted: no argument")
+
+
+def _doctor(words: Sequence[str]) -> int:
+    if "--help" in words:
+        return _say(_DOCTOR_HELP)
+    wanted = [part for word in words for part in (word.split("=", 1) if word.startswith("--format=") else [word])]
+    if wanted not in ([], ["--format", "json"]):
+        raise OptionError(f"contain doctor does not take {' '.join(words)!r}; accepted: --format json")
+    from container_magic.verbs.doctor import doctor
+
+    return _say(_checks_json(doctor()) if wanted else _checks_text(doctor()))
+
+
+def _checks_json(checks: Sequence[Check]) -> str:
+    import json
+
+    fields = ("name", "ok", "detail", "remedy")
+    return json.dumps([{field: getattr(check, field) for field in fields} for check in checks], indent=2) + "\n"
+
+
+def _checks_text(checks: Sequence[Check]) -> str:
+    marks = {True: "yes", False: "no", None: "-"}
+    width = max((len(check.name) for check in checks), default=0)
+    lines = []
+    for check in checks:
+        remedy = f"; remedy: {check.remedy}" if check.remedy else ""
+        lines.append(f"{marks[check.ok]:<4}{check.name:<{width}}  {check.detail}{remedy}\n")
+    return "".join(lines)
+
+
+def _run(words: Sequence[str]) -> int:
+    from container_magic.options import from_keywords, help_text, parse_line
+
+    line = parse_line(words, "cli")
+    if line.help:
+        return _say(_RUN_HELP.format(options=help_text("cli")))
+    options = from_keywords(line.texts, front="cli")
+    spec, code = _program(options, line)
+    if options.dry_run:
+        from container_magic.verbs.run import dry_run
+
+        return _say("".join(f"{text}\n" for text in dry_run(spec).describe()))
+    _check_report_file(options.report_file)
+    report = _stream(_request(spec, code, code_is_stdin=line.rest[:1] == ("-",)), quiet=options.quiet)
+    _show(report, options)
+    return exit_code(report)
+
+
+def _program(options: RunOptions, line: ParsedLine) -> tuple[ContainerSpec, bytes | None]:
+    from container_magic.options import for_code, for_command
+
+    if options.code is not None:
+        return for_code(options.spec, "-c", line.rest), os.fsencode(options.code)
+    if line.dashes:
+        return for_command(options.spec, line.rest), None
+    if not line.rest:
+        raise OptionError("nothing to run; accepted: FILE.py, -c CODE or -- COMMAND ARG...")
+    name, *args = line.rest
+    spec = for_code(options.spec, name, args)
+    return spec, _read(name)
+
+
+def _read(name: str) -> bytes:
+    try:
+        with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+            return file.read()
+    except FileNotFoundError:
+        hint = "" if os.sep in name or "." in name else f"a command follows two dashes: contain run -- {name}"
+        raise NotFoundError(f"cannot run {name}: no such file", hint=hint) from None
+    except OSError as error:
+        raise CannotInvokeError(f"cannot read {name}: {error.strerror}") from None
+
+
+def _request(spec: ContainerSpec, code: bytes | None, *, code_is_stdin: bool) -> RunRequest:
+    from container_magic.verbs.run import RunRequest
+
+    own_stdin = not code_is_stdin and not spec.process.stdin_is_code and _is_open(0)
+    return RunRequest(spec=spec, code=code, stdin=0 if own_stdin else None)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _stream(request: RunRequest, *, quiet: bool) -> RunReport:
+    from container_magic.events import Output
+    from container_magic.report import ReportBuilder
+    from container_magic.verbs.run import open_run
+
+    builder = ReportBuilder()
+    with open_run(request) as run:
+        for event in run:
+            if isinstance(event, Output):
+                _pass_on(event, quiet=quiet)
+            builder.add(event)
+    return builder.report()
+
+
+def _pass_on(output: Output, *, quiet: bool) -> None:
+    from container_magic.report import dropped_marker
+
+    if output.dropped_bytes and not quiet:
+        write_all(2, dropped_marker(output.dropped_bytes).encode())  # never into stdout, which may be data
+    write_all(1 if output.stream == "stdout" else 2, output.data)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of ``data`` to ``fd``, also when the caller's descriptor does not block.
+
+    Raises:
+        OSError: ``BrokenPipeError`` when nobody reads any more, and whatever else write(2) says.
+    """
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            import select
+
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
+
+
+def exit_code(report: RunReport) -> int:
+    """Return what ``contain run`` exits with for ``report``."""
+    special = {
+        "INTERNAL_ERROR": EXIT_FAILED,
+        "TIME_LIMIT": EXIT_TIME_LIMIT,
+        "MEMORY_LIMIT": EXIT_OOM_KILLED,
+        "INTERRUPTED": EXIT_INTERRUPTED,
+    }
+    if report.verdict in special:
+        return special[report.verdict]
+    if report.exit_signal is not None:
+        return 128 + report.exit_signal
+    return EXIT_FAILED if report.exit_code is None else report.exit_code
+
+
+def _check_report_file(path: str | None) -> None:
+    """Refuse now what could not be written after the run."""
+    if path is None:
+        return
+    folder = os.path.dirname(path) or "."
+    writable = os.access(path if os.path.exists(path) else folder, os.W_OK)
+    if os.path.isdir(path) or not os.path.isdir(folder) or not writable:
+        raise OptionError(f"--report-file {path!r}: cannot be written; accepted: a file in a directory that exists")
+
+
+def _show(report: RunReport, options: RunOptions) -> None:
+    if options.report_file is not None:
+        try:
+            with open(options.report_file, "w", encoding="utf-8") as file:
+                file.write(report.to_json() + "\n")
+        except OSError as error:
+            raise InternalError(f"cannot write the report to {options.report_file}: {error.strerror}") from None
+    if options.quiet or options.report == "none":
+        return
+    from container_magic.display.text import report_full, report_line
+
+    shown = report_line(report) if options.report == "line" else report_full(report)
+    _say(shown.rstrip("\n") + "\n", fd=2)
+
+
+def _say(text: str, fd: int = 1) -> int:
+    write_all(fd, text.encode("utf-8", "replace"))
+    return 0
+
+
+def _complain(error: ContainError) -> int:
+    hint = f"hint: {error.hint}\n" if error.hint else ""
+    with contextlib.suppress(OSError):  # standard error may be closed: the exit code still says it
+        _say(f"contain: {error.message}\n{hint}", fd=2)
+    if isinstance(error, NotFoundError):
+        return EXIT_NOT_FOUND
+    return EXIT_CANNOT_INVOKE if isinstance(error, CannotInvokeError) else EXIT_FAILED
+
+
+VERBS: dict[str, Verb] = {
+    "run": Verb(summary="run a file, code or a command in a container", main=_run),
+    "doctor": Verb(summary="show what this host can enforce", main=_doctor),
+    "version": Verb(summary="show the version", main=_version),
+}

@@ -1,0 +1,61 @@
+"""The failure of a contained cell as an exception that IPython shows as if the cell itself had raised it."""
+
+from __future__ import annotations
+
+from container_magic.display.streams import plain_text, safe_text
+from container_magic.display.text import advice, reason
+from container_magic.events import CodeError
+from container_magic.report import RunReport
+
+NAME_LIMIT = 200
+"""Characters of a class name that came out of a container."""
+
+_NAMES = {
+    "RUNTIME_ERROR": "RuntimeFailure",
+    "SIGNALED": "Signaled",
+    "TIME_LIMIT": "TimeLimit",
+    "MEMORY_LIMIT": "MemoryLimit",
+    "OUTPUT_LIMIT": "OutputLimit",
+    "INTERRUPTED": "Interrupted",
+    "INTERNAL_ERROR": "InternalError",
+}
+
+
+class CellError(Exception):
+    """Contained code failed; the name of the subclass is the name of the container's own error."""
+
+    def __init__(self, message: str, lines: list[str]) -> None:
+        super().__init__(message)
+        self.lines = lines
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython shows these lines instead of a traceback."""
+        return self.lines
+
+
+def failure(report: RunReport) -> CellError | None:
+    """Return what a notebook raises for ``report``: None when the code ended by itself with exit code 0."""
+    if report.ok or (report.verdict == "OUTPUT_LIMIT" and report.exit_code == 0):
+        return None
+    name, sentence = _NAMES[report.verdict], "; ".join(filter(None, [reason(report), advice(report)]))
+    if report.error is None:
+        return _failure(name, sentence, [f"{name}: {sentence}"])
+    lines = _traceback(report.error)
+    if report.limits_reached or report.oom_killed:
+        lines.append(f"{name}: {sentence}")
+    return _failure(_class_name(report.error.ename), plain_text(report.error.evalue), lines)
+
+
+def _failure(name: str, message: str, lines: list[str]) -> CellError:
+    made: type[CellError] = type(name, (CellError,), {"__module__": "container"})
+    return made(message, lines)
+
+
+def _traceback(error: CodeError) -> list[str]:
+    lines = error.traceback or (f"{error.ename}: {error.evalue}",)
+    return [safe_text(line).replace("\0", "") for line in lines]
+
+
+def _class_name(ename: str) -> str:
+    words = plain_text(ename).replace("\0", "").split()
+    return "".join(words)[:NAME_LIMIT] or "Error"

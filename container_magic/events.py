@@ -1,0 +1,175 @@
+"""What happened: the events that come up from a container, in order, and nothing else comes up.
+
+The contract, held by tests: ``Created`` comes once and before all others but ``Failed``; every ``Started`` gets
+exactly one ``Exited``, whatever dies; ``Deleted``, if it comes, is last. Times are seconds of the supervisor's
+monotonic clock since ``Started`` unless a field says otherwise.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from container_magic.spec import build
+
+LimitName = Literal["memory", "wall", "cpu", "output"]
+StreamName = Literal["stdout", "stderr"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """One limit as it is enforced: ``value`` in the unit of the option, ``by`` the file or mechanism that holds it."""
+
+    name: str
+    value: float | str
+    by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downgrade:
+    """A wish that is met less than fully: what was asked, what is done instead, why."""
+
+    name: str
+    asked: str
+    got: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a container has used since ``Started``; a figure that the host cannot give is None, never 0."""
+
+    wall_seconds: float | None = None
+    cpu_seconds: float | None = None
+    cpu_user_seconds: float | None = None
+    cpu_system_seconds: float | None = None
+    throttled_seconds: float | None = None
+    memory_peak_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    pids_peak: int | None = None
+    io_read_bytes: int | None = None
+    io_write_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Created:
+    """Namespaces, rootfs and cgroup stand; the process waits for code (OCI status ``created``)."""
+
+    container_id: str
+    limits: tuple[Limit, ...] = ()
+    downgrades: tuple[Downgrade, ...] = ()
+    pid: int = 0
+    """Process id of the container's init in the runtime namespace."""
+    supervisor_pid: int = 0
+    startup: dict[str, float] = field(default_factory=dict)
+    """Seconds spent in each part of ``create``, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The code is running."""
+
+    start: Literal["cold", "warm"] = "cold"
+    startup_seconds: float = 0.0
+    """From the request of this run to here, as the client saw it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Bytes that the container wrote, cut at any place; ``dropped_bytes`` counts what was left out before them."""
+
+    stream: StreamName
+    data: bytes
+    dropped_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """One point of the run's curve."""
+
+    time: float
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitReached:
+    """A limit ended the run, or (``output``) was passed by it."""
+
+    limit: LimitName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interrupted:
+    """The user asked the run to stop; ``killed`` when it had to be ended by SIGKILL."""
+
+    killed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeError:
+    """The error that contained code ended with, as it says itself: informative, never a basis for the verdict."""
+
+    ename: str
+    evalue: str
+    traceback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exited:
+    """The process ended: exactly one of ``exit_code`` and ``exit_signal`` is set, as ``wait`` said."""
+
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    oom_killed: bool = False
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """The sandbox broke or could not be made; ``kind`` is the name of the ``ContainError`` class to raise."""
+
+    message: str
+    hint: str = ""
+    kind: str = "InternalError"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deleted:
+    """Processes, cgroup and state directory are gone."""
+
+
+Event = (
+    Created | Started | Output | Sampled | LimitReached | Interrupted | CodeError | Exited | Failed | Deleted
+)
+
+_TYPES: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (Created, Started, Output, Sampled, LimitReached, Interrupted, CodeError, Exited, Failed, Deleted)
+}
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """Return ``event`` as plain JSON types; ``type`` names its class, ``data`` of an ``Output`` is base64."""
+    fields = dataclasses.asdict(event)
+    if isinstance(event, Output):
+        fields["data"] = base64.b64encode(event.data).decode("ascii")
+    return {"type": type(event).__name__, **fields}
+
+
+def from_dict(data: dict[str, Any]) -> Event:
+    """Rebuild an event from ``to_dict``.
+
+    Raises:
+        TypeError: The type or a field is unknown, or a value has the wrong type.
+    """
+    fields = dict(data)
+    cls = _TYPES.get(fields.pop("type", ""))
+    if cls is None:
+        raise TypeError(f"unknown event {data.get('type')!r}")
+    if cls is Output:
+        fields["data"] = base64.b64decode(fields["data"], validate=True)
+    event: Event = build(cls, fields)
+    return event

@@ -1,0 +1,201 @@
+"""Mounts as data: a list of operations that can be described before any of it is done, then applied in order.
+
+Paths of ``destination`` are those inside the container. Operations with ``before_pivot`` are applied below the new
+root while the runtime's view of the host is still there; the others after ``pivot_root``, where a symbolic link in
+the container can only lead to the container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass
+from typing import ClassVar
+
+from container_magic.linux import constants as c
+from container_magic.linux import syscalls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where operations are applied: ``root`` is the new root's path, ``scratch`` the writable tmpfs of the container."""
+
+    root: str
+    scratch: str
+    trees: tuple[int, ...] = ()
+    """Descriptors of detached mounts, for ``Attach``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch:
+    """The writable layer: one tmpfs, sized, that holds every upperdir and workdir and is charged to the container."""
+
+    size_bytes: int
+    inodes: int
+    before_pivot: ClassVar[bool] = True
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        return f"tmpfs for the writable layer, size={self.size_bytes} nr_inodes={self.inodes}"
+
+    def apply(self, place: Place) -> None:
+        """Mount it."""
+        options = f"size={self.size_bytes},nr_inodes={self.inodes},mode=0755"
+        syscalls.mount("tmpfs", place.scratch, "tmpfs", c.MS_NOSUID | c.MS_NODEV, options)
+        os.mkdir(f"{place.scratch}/root")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """A directory tree of the host as lowerdir, a fresh upperdir over it (kernel: filesystems/overlayfs)."""
+
+    lowerdir: str
+    destination: str
+    name: str
+    files: tuple[tuple[str, str], ...] = ()
+    """Small files (path below the destination, text) that stand in the upperdir from the start."""
+    before_pivot: ClassVar[bool] = True
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        return f"overlay on {self.destination}, lowerdir={self.lowerdir}"
+
+    def apply(self, place: Place) -> None:
+        """Mount it."""
+        upper, work = f"{place.scratch}/upper-{self.name}", f"{place.scratch}/work-{self.name}"
+        os.mkdir(upper)
+        os.mkdir(work)
+        for path, text in self.files:
+            _put(f"{upper}/{path}", text)
+        # userxattr: trusted.overlay.* needs privilege that a user namespace does not give (Linux 5.11)
+        options = f"lowerdir={_escape(self.lowerdir)},upperdir={upper},workdir={work},userxattr"
+        target = place.root + self.destination.rstrip("/")
+        syscalls.mount("overlay", target, "overlay", c.MS_NOSUID | c.MS_NODEV, options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filesystem:
+    """A fresh instance of a kernel file system: proc, sysfs, devpts, tmpfs."""
+
+    type: str
+    destination: str
+    flags: int = c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC
+    options: str = ""
+    before_pivot: bool = True
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        options = f" {self.options}" if self.options else ""
+        return f"{self.type} on {self.destination}{options}{' ro' if self.flags & c.MS_RDONLY else ''}"
+
+    def apply(self, place: Place) -> None:
+        """Mount it."""
+        target = (place.root if self.before_pivot else "") + self.destination
+        if not self.before_pivot:
+            os.makedirs(target, exist_ok=True)
+        syscalls.mount(self.type, target, self.type, self.flags, self.options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BindTree:
+    """A directory of the runtime's view with all that is mounted below it (device nodes; /sys under ``--net host``)."""
+
+    source: str
+    destination: str
+    before_pivot: ClassVar[bool] = True
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        return f"bind of {self.source} on {self.destination} ro"
+
+    def apply(self, place: Place) -> None:
+        """Mount it; the runtime's view is read-only, and so is what is bound from it."""
+        syscalls.mount(self.source, place.root + self.destination, None, c.MS_BIND | c.MS_REC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attach:
+    """A detached copy of a mount of the host (``-v``, ``--mount type=bind``), made by the supervisor."""
+
+    index: int
+    source: str
+    destination: str
+    readonly: bool
+    before_pivot: ClassVar[bool] = False
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        return f"bind of {self.source} on {self.destination} {'ro' if self.readonly else 'rw'}"
+
+    def apply(self, place: Place) -> None:
+        """Mount it, making the mount point when it is missing."""
+        if stat.S_ISDIR(os.fstat(place.trees[self.index]).st_mode):
+            os.makedirs(self.destination, exist_ok=True)
+        else:
+            os.makedirs(os.path.dirname(self.destination), exist_ok=True)
+            os.close(os.open(self.destination, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        syscalls.move_mount(place.trees[self.index], self.destination)
+        os.close(place.trees[self.index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask:
+    """Paths that read as empty: files become /dev/null, directories an empty read-only one (OCI ``maskedPaths``)."""
+
+    paths: tuple[str, ...]
+    before_pivot: ClassVar[bool] = False
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        return "masked: " + " ".join(self.paths)
+
+    def apply(self, place: Place) -> None:
+        """Mask those of the paths that exist."""
+        del place
+        for path in self.paths:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.isdir(path):
+                    syscalls.mount("tmpfs", path, "tmpfs", c.MS_RDONLY | c.MS_NOSUID | c.MS_NODEV, "nr_inodes=1")
+                else:
+                    syscalls.mount("/dev/null", path, None, c.MS_BIND)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOnly:
+    """Paths that can be read only (OCI ``readonlyPaths``)."""
+
+    paths: tuple[str, ...]
+    recursive: bool = False
+    before_pivot: ClassVar[bool] = False
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        return "read-only: " + " ".join(self.paths)
+
+    def apply(self, place: Place) -> None:
+        """Make those of the paths that exist read-only."""
+        del place
+        for path in self.paths:
+            with contextlib.suppress(FileNotFoundError):
+                if path != "/":
+                    syscalls.mount(path, path, None, c.MS_BIND | c.MS_REC)
+                syscalls.mount_setattr(c.AT_FDCWD, path, attr_set=c.MOUNT_ATTR_RDONLY, recursive=self.recursive)
+
+
+MountOp = Scratch | Overlay | Filesystem | BindTree | Attach | Mask | ReadOnly
+
+
+def _escape(path: str) -> str:
+    """Return ``path`` as overlayfs wants it: a colon separates lowerdirs, a comma options, a backslash escapes."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def _put(path: str, text: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.path.dirname(path), 0o755)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)

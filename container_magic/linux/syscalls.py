@@ -1,0 +1,178 @@
+"""One thin wrapper per system call that the standard library lacks; each raises ``OSError`` with the call's name.
+
+``OSError.filename`` carries what the call was about, so that a message can say which mount or namespace failed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import struct
+import sys
+
+from container_magic.linux import constants as c
+
+_libc = ctypes.CDLL(None, use_errno=True)
+# PyDLL keeps the GIL: between the raw clone and PyOS_AfterFork_Child no other Python code may run
+_libc_with_gil = ctypes.PyDLL(None, use_errno=True)
+
+_NUMBERS = {
+    "x86_64": {"clone": 56, "pivot_root": 155, "seccomp": 317, "keyctl": 250},
+    "aarch64": {"clone": 220, "pivot_root": 41, "seccomp": 277, "keyctl": 219},
+}
+# the same on every architecture since Linux 5.2
+_COMMON = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "clone3": 435,
+    "close_range": 436,
+    "mount_setattr": 442,
+}
+_NR = {**_COMMON, **_NUMBERS.get(os.uname().machine, {})}
+
+
+def _call(name: str, *args: object, about: object = None) -> int:
+    result = int(_libc.syscall(ctypes.c_long(_NR[name]), *args))
+    if result < 0:
+        _raise(name, about)
+    return result
+
+
+def _raise(name: str, about: object) -> None:
+    code = ctypes.get_errno()
+    raise OSError(code, f"{name}: {os.strerror(code)}", *([str(about)] if about is not None else []))
+
+
+def _long(value: int) -> ctypes.c_long:
+    return ctypes.c_long(value)
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces for fresh ones (unshare(2))."""
+    if _libc.unshare(flags) < 0:
+        _raise("unshare", hex(flags))
+
+
+def setns(fd: int, kind: int = 0) -> None:
+    """Enter the namespace behind ``fd`` (setns(2))."""
+    if _libc.setns(fd, kind) < 0:
+        _raise("setns", fd)
+
+
+def clone(flags: int, cgroup_fd: int | None = None) -> int:
+    """Fork into new namespaces; 0 in the child, the child's pid in the parent (clone(2), clone3(2)).
+
+    The caller has one thread. ``cgroup_fd`` puts the child into a v2 cgroup at birth (CLONE_INTO_CGROUP, Linux
+    5.7). A raw clone passes by libc's and CPython's fork handlers: CPython's are called here, libc's matter for
+    threaded processes only.
+    """
+    # a buffered line would be written twice, by parent and child
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.pythonapi.PyOS_BeforeFork()
+    if cgroup_fd is None:
+        args = (_long(_NR["clone"]), _long(flags | signal.SIGCHLD), _long(0), _long(0), _long(0), _long(0))
+    else:
+        clone_args = struct.pack("=11Q", flags | c.CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd)
+        args = (_long(_NR["clone3"]), ctypes.c_char_p(clone_args), _long(len(clone_args)), _long(0), _long(0), _long(0))
+    pid = int(_libc_with_gil.syscall(*args))
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if pid < 0:
+        _raise("clone", hex(flags))
+    return pid
+
+
+def mount(source: str, target: str, fstype: str | None, flags: int = 0, data: str = "") -> None:
+    """Mount or remount a file system (mount(2))."""
+    result = _libc.mount(
+        source.encode(errors="surrogateescape"),
+        target.encode(errors="surrogateescape"),
+        fstype.encode() if fstype else None,
+        ctypes.c_ulong(flags),
+        data.encode(errors="surrogateescape") if data else None,
+    )
+    if result < 0:
+        _raise("mount", f"{fstype or source} on {target}")
+
+
+def umount(target: str, flags: int = c.MNT_DETACH) -> None:
+    """Unmount (umount2(2))."""
+    if _libc.umount2(target.encode(errors="surrogateescape"), flags) < 0:
+        _raise("umount2", target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """Make ``new_root`` the root mount of this mount namespace (pivot_root(2))."""
+    _call("pivot_root", ctypes.c_char_p(new_root.encode()), ctypes.c_char_p(put_old.encode()), about=new_root)
+
+
+def open_tree(dir_fd: int, path: str, flags: int) -> int:
+    """Open a mount, or with OPEN_TREE_CLONE a detached copy of it (open_tree(2), Linux 5.2)."""
+    name = ctypes.c_char_p(path.encode(errors="surrogateescape"))
+    return _call("open_tree", _long(dir_fd), name, _long(flags | c.OPEN_TREE_CLOEXEC), about=path)
+
+
+def move_mount(fd: int, target: str, target_dir_fd: int = c.AT_FDCWD) -> None:
+    """Attach the detached mount ``fd`` at ``target`` (move_mount(2), Linux 5.2)."""
+    name = ctypes.c_char_p(target.encode(errors="surrogateescape"))
+    flags = _long(c.MOVE_MOUNT_F_EMPTY_PATH)
+    _call("move_mount", _long(fd), ctypes.c_char_p(b""), _long(target_dir_fd), name, flags, about=target)
+
+
+def mount_setattr(dir_fd: int, path: str, *, attr_set: int = 0, userns_fd: int = 0, recursive: bool = False) -> None:
+    """Set attributes of a mount, or of all below it (mount_setattr(2), Linux 5.12)."""
+    attr = struct.pack("=4Q", attr_set, 0, 0, userns_fd)
+    flags = (c.AT_RECURSIVE if recursive else 0) | (0 if path else c.AT_EMPTY_PATH)
+    name = ctypes.c_char_p(path.encode(errors="surrogateescape"))
+    _call("mount_setattr", _long(dir_fd), name, _long(flags), ctypes.c_char_p(attr), _long(len(attr)), about=path or dir_fd)
+
+
+def detached_mount(fstype: str, options: dict[str, str], attributes: int) -> int:
+    """Create a file system and return a descriptor of its mount, attached nowhere (fsopen(2), fsmount(2))."""
+    fs_fd = _call("fsopen", ctypes.c_char_p(fstype.encode()), _long(c.FSOPEN_CLOEXEC), about=fstype)
+    try:
+        for key, value in options.items():
+            texts = (ctypes.c_char_p(key.encode()), ctypes.c_char_p(value.encode()))
+            _call("fsconfig", _long(fs_fd), _long(c.FSCONFIG_SET_STRING), *texts, _long(0), about=f"{key}={value}")
+        _call("fsconfig", _long(fs_fd), _long(c.FSCONFIG_CMD_CREATE), None, None, _long(0), about=fstype)
+        return _call("fsmount", _long(fs_fd), _long(c.FSMOUNT_CLOEXEC), _long(attributes), about=fstype)
+    finally:
+        os.close(fs_fd)
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
+    """Close all descriptors from ``first`` to ``last`` (close_range(2), Linux 5.9)."""
+    _call("close_range", _long(first), _long(last), _long(0))
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0) -> None:
+    """Change an attribute of this process (prctl(2))."""
+    if _libc.prctl(option, ctypes.c_ulong(arg2), ctypes.c_ulong(arg3), ctypes.c_ulong(0), ctypes.c_ulong(0)) < 0:
+        _raise("prctl", option)
+
+
+def new_session_keyring() -> None:
+    """Leave the inherited session keyring for a fresh anonymous one (keyctl(2)); no keyrings in the kernel is fine."""
+    try:
+        _call("keyctl", _long(c.KEYCTL_JOIN_SESSION_KEYRING), None, _long(0), _long(0), _long(0))
+    except OSError as error:
+        if error.errno != 38:  # ENOSYS: CONFIG_KEYS=n, there is nothing to leave
+            raise
+
+
+def seccomp_set_mode_filter(program: bytes) -> None:
+    """Install an assembled BPF program for this thread and all that come after it (seccomp(2)); needs no_new_privs."""
+    instructions = ctypes.create_string_buffer(program, len(program))
+
+    class SockFprog(ctypes.Structure):
+        _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+    fprog = SockFprog(len(program) // 8, ctypes.addressof(instructions))
+    _call("seccomp", _long(c.SECCOMP_SET_MODE_FILTER), _long(0), ctypes.byref(fprog))

@@ -1,0 +1,75 @@
+"""User namespaces: id maps (user_namespaces(7))."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from container_magic.linux import constants as c
+from container_magic.linux import syscalls
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdMapping:
+    """``size`` ids from ``container_id`` inside are ``host_id`` and up in the parent namespace (OCI ``uidMappings``)."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+    def line(self) -> str:
+        """Return the line that ``/proc/PID/uid_map`` takes."""
+        return f"{self.container_id} {self.host_id} {self.size}\n"
+
+
+def write_maps(pid: int | str, mappings: Sequence[IdMapping], *, deny_setgroups: bool) -> None:
+    """Write the uid and gid maps of the user namespace of ``pid`` (the same for both).
+
+    Without privilege in the parent namespace ``setgroups`` has to be denied before ``gid_map`` (Linux 3.19,
+    CVE-2014-8989).
+    """
+    text = "".join(mapping.line() for mapping in mappings)
+    if deny_setgroups:
+        _write(f"/proc/{pid}/setgroups", "deny")
+    _write(f"/proc/{pid}/gid_map", text)
+    _write(f"/proc/{pid}/uid_map", text)
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"write {text.strip()!r}: {error.strerror}", path) from error
+    finally:
+        os.close(fd)
+
+
+def namespace_of(mappings: Sequence[IdMapping]) -> int:
+    """Return a descriptor of a fresh, empty user namespace with these maps, for idmapped mounts.
+
+    The process that carried it is gone on return; the descriptor keeps the namespace.
+    """
+    ready, done = os.pipe()
+    hold, release = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            syscalls.unshare(c.CLONE_NEWUSER)
+            os.write(done, b"x")
+            os.close(release)
+            os.read(hold, 1)
+        finally:
+            os._exit(0)
+    os.close(done)
+    os.close(hold)
+    try:
+        if os.read(ready, 1) != b"x":
+            raise OSError("unshare: no user namespace for idmapped mounts")
+        write_maps(pid, mappings, deny_setgroups=False)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready)
+        os.close(release)
+        os.waitpid(pid, 0)

@@ -1,0 +1,237 @@
+"""``%%contain`` and ``%contain``: parse the line, call a verb, show what comes back; no other logic."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, line_cell_magic, magics_class
+from IPython.display import display
+from traitlets import Bool, Dict, Float, Int, List, TraitType, Unicode, Union
+from traitlets.config import Configurable
+
+from container_magic import options
+from container_magic.display import StreamDecoder, report_full, report_full_html, report_line, report_line_html
+from container_magic.display.failure import failure
+from container_magic.errors import ContainError, OptionError
+from container_magic.events import Failed, Output, StreamName
+from container_magic.report import ReportBuilder, RunReport
+
+_USAGE = """Run a cell in a container: %%contain [options], the code below it.
+
+%contain --mem 512M ... sets defaults of the session, %contain alone shows them, %contain VERB runs a verb.
+
+"""
+
+
+def _trait(option: options.Option) -> TraitType[Any, Any]:
+    if option.flag:
+        trait: TraitType[Any, Any] = Bool(None, allow_none=True)
+    elif option.repeatable:
+        trait = Union([Unicode(), List(Unicode()), Dict()], default_value=None, allow_none=True)
+    else:
+        trait = Union([Unicode(), Int(), Float()], default_value=None, allow_none=True)
+    return trait.tag(config=True)
+
+
+_OPTIONS = options.options_of("magic")
+# One trait per row of the option table; a trait that is None says nothing and leaves the built-in default.
+_Defaults: Any = type(
+    "_Defaults", (Configurable,), {option.keyword: _trait(option) for option in _OPTIONS} | {"__module__": __name__}
+)
+
+
+@magics_class
+class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, from the table
+    """The magics; their traits are the defaults of the session (``c.ContainMagics.mem = "512M"``)."""
+
+    shell: InteractiveShell
+
+    def __init__(self, shell: InteractiveShell, **kwargs: Any) -> None:
+        super().__init__(shell=shell, **kwargs)
+        if _complete not in shell.Completer.custom_matchers:
+            shell.Completer.custom_matchers.append(_complete)
+
+    @line_cell_magic
+    def contain(self, line: str, cell: str | None = None) -> None:
+        """Run a cell in a container."""  # the whole text, with every option, is put in below
+        words = options.split_line(line)
+        if cell is not None:
+            self._run(words, cell)
+        elif not words:
+            print("\n".join(self._described_defaults()))  # noqa: T201 - a magic's answer goes to stdout
+        elif words[0].startswith("-"):
+            self._set_defaults(words)
+        else:
+            _call_verb(words[0], words[1:])
+
+    def _run(self, words: list[str], cell: str) -> None:
+        asked = options.from_argv(words, "magic", self._defaults())
+        if not cell.strip():
+            raise OptionError("the cell is empty: there is nothing to run")
+        from container_magic.verbs.run import dry_run
+
+        if asked.dry_run:
+            print("\n".join(dry_run(asked.spec).describe()))  # noqa: T201 - a magic's answer goes to stdout
+            return
+        builder = ReportBuilder()
+        try:
+            _stream(asked, cell, builder)
+        except ContainError as error:
+            builder.add(Failed(message=error.message, hint=error.hint, kind=type(error).__name__))
+            raise
+        finally:
+            report = builder.report()
+            self.shell.user_ns.update({name: report for name in ("_contain", asked.result) if name})
+        _show(report, "none" if asked.quiet else asked.report)
+        _fail(report, raise_error=asked.raise_error)
+
+    def _defaults(self) -> dict[str, Any]:
+        values = {option.keyword: getattr(self, option.keyword) for option in _OPTIONS}
+        return {keyword: value for keyword, value in values.items() if value is not None}
+
+    def _set_defaults(self, words: list[str]) -> None:
+        given = options.keywords_from_argv(words, "magic")
+        options.from_keywords({}, {**self._defaults(), **given}, front="magic")
+        for keyword, value in given.items():
+            setattr(self, keyword, value)
+
+    def _described_defaults(self) -> list[str]:
+        session = self._defaults()
+        lines = [f"  {_spelled(option, session[option.keyword])}" for option in _OPTIONS if option.keyword in session]
+        built_in = " ".join(
+            _spelled(option, option.default) for option in _OPTIONS if option.default and option.keyword not in session
+        )
+        return [
+            "session defaults:" if lines else "session defaults: none; set some with %contain --mem 512M ...",
+            *lines,
+            f"built in: {built_in}",
+        ]
+
+
+ContainMagics.contain.__doc__ = _USAGE + options.help_text("magic")
+
+
+def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder) -> None:
+    """Run ``cell`` and write its output to the notebook's streams as it comes; every event goes to ``builder``."""
+    from container_magic.verbs.run import RunRequest, open_run
+
+    streams = _Streams()
+    try:
+        with open_run(RunRequest(spec=asked.spec, code=_encoded(cell))) as run:
+            for event in run:
+                builder.add(event)
+                if isinstance(event, Output):
+                    streams.write(event)
+    finally:
+        streams.finish()
+
+
+def _encoded(cell: str) -> bytes:
+    try:
+        return cell.encode()
+    except UnicodeEncodeError as error:
+        line = cell.count("\n", 0, error.start) + 1
+        raise OptionError(f"line {line} of the cell holds half a surrogate pair, which UTF-8 cannot carry") from None
+
+
+class _Streams:
+    """The notebook's stdout and stderr: safe text, in the order in which the container wrote it."""
+
+    def __init__(self) -> None:
+        self._decoders: dict[StreamName, StreamDecoder] = {"stdout": StreamDecoder(), "stderr": StreamDecoder()}
+        self._last: StreamName = "stdout"
+
+    def write(self, event: Output) -> None:
+        if event.stream != self._last:
+            # ipykernel sends each stream when its own timer says so: without this their order would be lost
+            getattr(sys, self._last).flush()
+            self._last = event.stream
+        self._put(event.stream, self._decoders[event.stream].feed(event))
+
+    def finish(self) -> None:
+        for stream, decoder in self._decoders.items():
+            self._put(stream, decoder.finish())
+            getattr(sys, stream).flush()
+
+    def _put(self, stream: StreamName, text: str) -> None:
+        target = getattr(sys, stream)
+        target.write(text)
+        if target.isatty():
+            target.flush()
+
+
+def _show(report: RunReport, how: str) -> None:
+    if how == "none":
+        return
+    text, html = (report_full, report_full_html) if how == "full" else (report_line, report_line_html)
+    display({"text/plain": text(report), "text/html": html(report)}, raw=True)  # type: ignore[no-untyped-call]
+
+
+def _fail(report: RunReport, *, raise_error: bool) -> None:
+    error = failure(report)
+    if error is None:
+        return
+    if raise_error:
+        raise error
+    sys.stderr.write("\n".join(error.lines) + "\n")
+
+
+def _spelled(option: options.Option, value: Any) -> str:
+    if isinstance(value, dict):
+        value = [name if content is None else f"{name}={content}" for name, content in value.items()]
+    if isinstance(value, list):
+        return " ".join(f"{option.name} {item}" for item in value)
+    return option.name if value is True else f"{option.name} {value}"
+
+
+def _call_verb(verb: str, words: list[str]) -> None:
+    if verb not in _VERBS:
+        near = difflib.get_close_matches(verb, [*_VERBS, *_CELL_ONLY], n=1)
+        meant = _CELL_ONLY.get(near[0], f"%contain {near[0]}") if near else ""
+        more = f"did you mean {meant}?" if meant else f"accepted: {', '.join(_VERBS)}, or options"
+        raise OptionError(f"unknown verb {verb!r}; {more}")
+    print(_VERBS[verb](words))  # noqa: T201 - a magic's answer goes to stdout
+
+
+def _doctor(words: list[str]) -> str:
+    if words not in ([], ["--format", "json"], ["--format=json"]):
+        raise OptionError(f"%contain doctor does not take {' '.join(words)!r}; accepted: --format json")
+    from container_magic.display.tables import checks_json, checks_text
+    from container_magic.verbs.doctor import doctor
+
+    return checks_json(doctor()) if words else checks_text(doctor())
+
+
+def _version(words: list[str]) -> str:
+    from container_magic import __version__
+
+    if words:
+        raise OptionError(f"unexpected argument {words[0]!r}; accepted: no argument")
+    return f"contain {__version__}"
+
+
+_VERBS: dict[str, Callable[[list[str]], str]] = {"doctor": _doctor, "version": _version}
+_CELL_ONLY = {"run": "%%contain with the code below it"}
+
+
+@context_matcher()  # type: ignore[untyped-decorator]
+def _complete(context: CompletionContext) -> SimpleMatcherResult:
+    """Return what may stand at the cursor of a ``%%contain`` or ``%contain`` line, in place of names of Python."""
+    before = context.text_until_cursor.removesuffix(context.token).split()
+    if not before or before[0] not in ("%contain", "%%contain"):
+        return {"completions": []}
+    found = [word for word in _candidates(before) if word.startswith(context.token)]
+    return {"completions": [SimpleCompletion(word, type="param") for word in found], "suppress": bool(found)}
+
+
+def _candidates(before: list[str]) -> list[str]:
+    named = next((option for option in _OPTIONS if before[-1].removesuffix("=") in option.names), None)
+    if named is not None and not named.flag:
+        return list(named.choices)
+    names = sorted(name for option in _OPTIONS for name in option.names if name.startswith("--"))
+    return [*_VERBS, *names] if before == ["%contain"] else names

@@ -1,0 +1,40 @@
+"""The help of ``contain run --help`` and ``%%contain?``, written from the table."""
+
+from __future__ import annotations
+
+from container_magic.options.option import Front, Option
+from container_magic.options.table import options_of
+
+_COLUMN = 32
+_WIDTH = 100
+
+
+def help_text(front: Front) -> str:
+    """Return every option of ``front`` by section, with default and example, at most 100 characters wide."""
+    sections: dict[str, list[str]] = {}
+    for option in options_of(front):
+        sections.setdefault(option.section, []).extend(_lines(option, front))
+    return "\n\n".join("\n".join([f"{title}:", *lines]) for title, lines in sections.items()) + "\n"
+
+
+def described(option: Option) -> str:
+    """Return the help of ``option`` with its default and whether it may be repeated."""
+    more = [f"default: {option.default}"] if option.default is not None else []
+    more += ["may be repeated"] if option.repeatable else []
+    return option.help + (f" ({', '.join(more)})" if more else "")
+
+
+def spelled(option: Option, front: Front) -> str:
+    """Return the spellings of ``option`` with its value: ``--mem, --memory, -m SIZE``."""
+    return ", ".join(option.names_on(front)) + (f" {option.metavar}" if option.metavar else "")
+
+
+def _lines(option: Option, front: Front) -> list[str]:
+    import textwrap
+
+    example = f"; example: {option.name} {option.examples[0]}" if option.examples else ""
+    wrapped = textwrap.wrap(described(option) + example, _WIDTH - _COLUMN, break_on_hyphens=False)
+    head = f"  {spelled(option, front)}"
+    if len(head) + 2 > _COLUMN:
+        return [head, *(" " * _COLUMN + line for line in wrapped)]
+    return [head.ljust(_COLUMN) + wrapped[0], *(" " * _COLUMN + line for line in wrapped[1:])]

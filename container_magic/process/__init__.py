@@ -1,0 +1,1 @@
+"""The processes of a container: boot, zygote, init, payload, and the messages between them."""

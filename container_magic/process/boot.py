@@ -1,0 +1,165 @@
+"""Boot: makes the zygote's view of the host, then becomes the zygote.
+
+The view is a mount namespace of its own that holds the host tree's directories (read-only), the template, the
+device nodes, /proc and /sys, and nothing else: what is not in it cannot be reached through the zygote or any of its
+children. The interpreter is executed anew inside, so that ``/proc/self/exe`` and every file mapped later lie on
+read-only mounts (CVE-2019-5736).
+
+Two descriptors of the host outlive this: the mount namespace with the host's own view, in which the supervisor makes
+the copies of what ``-v`` names, and the user namespace of the idmapped mounts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from dataclasses import dataclass
+
+from container_magic.linux import constants as c
+from container_magic.linux import syscalls
+from container_magic.linux.userns import IdMapping, namespace_of, write_maps
+from container_magic.rootfs.host import VIEW, HostTree, Lower
+from container_magic.rootfs.template import build_template
+from container_magic.spec import build
+
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICE_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+}
+_PLAIN = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
+_READ_ONLY = _PLAIN | c.MOUNT_ATTR_RDONLY
+# any directory that surely exists and that nothing of the view lies in: hidden before the root is exchanged
+_STAGE = "/proc"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootConfig:
+    """What boot needs to know; given as JSON on its command line."""
+
+    tree: HostTree
+    rootless: bool
+    id_mappings: tuple[IdMapping, ...]
+    """Maps of the containers' user namespaces, seen from the zygote."""
+    package: str
+    """Directory of this package on the host."""
+    executable: str
+    fds: dict[str, int]
+    """Descriptors handed on to the zygote, by purpose."""
+    entry: str
+    """Python source that the zygote runs."""
+
+
+def main(argument: str) -> None:
+    """Build the view that ``argument`` (a ``BootConfig`` as JSON) describes and execute the zygote in it."""
+    config = build(BootConfig, json.loads(argument))
+    if config.rootless:
+        # first a namespace in which mounts may be made, then, below, a second one for the view
+        syscalls.unshare(c.CLONE_NEWUSER | c.CLONE_NEWNS)
+        write_maps("self", [IdMapping(container_id=0, host_id=os.geteuid(), size=1)], deny_setgroups=True)
+    host_view = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    idmap = -1 if config.rootless else namespace_of(config.id_mappings)
+    syscalls.unshare(c.CLONE_NEWNS)
+    syscalls.mount("", "/", None, c.MS_REC | c.MS_PRIVATE)
+    build_view(config, idmap)
+    view = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    fds = {**config.fds, "host_view": host_view, "view": view, "idmap": idmap}
+    for fd in fds.values():
+        if fd >= 0:
+            os.set_inheritable(fd, True)
+    _become_zygote(config, fds)
+
+
+def build_view(config: BootConfig, idmap: int) -> None:
+    """Assemble the view on a detached tmpfs and make it the root of this mount namespace."""
+    clones = [(lower, _clone_lower(lower, idmap)) for lower in config.tree.lowers]
+    again = [(lower, _clone(lower.path, _READ_ONLY)) for lower in config.tree.lowers if lower.view != lower.path]
+    devices = {name: _clone(f"/dev/{name}", c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC) for name in DEVICES}
+    # no MOUNT_ATTR_RDONLY on /proc: a container could then not mount its own ("mount too revealing")
+    kernel = {name: _clone(name, _PLAIN | c.MOUNT_ATTR_NOEXEC) for name in ("/proc", "/sys")}
+    package = _clone(config.package, _READ_ONLY)
+    root_fd = syscalls.detached_mount("tmpfs", {"mode": "0755", "size": "64m"}, _PLAIN)
+    syscalls.move_mount(root_fd, _STAGE)
+    owner = 0 if config.rootless else config.id_mappings[0].host_id
+    _skeleton(_STAGE, config.tree, owner)
+    for lower, fd in again:
+        _attach(fd, _STAGE + lower.path)
+    for lower, fd in clones:
+        _attach(fd, _STAGE + lower.view)
+    for name, fd in devices.items():
+        os.close(os.open(f"{_STAGE}/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
+        _attach(fd, f"{_STAGE}/dev/{name}")
+    _attach(package, f"{_STAGE}{VIEW}/lib/container_magic")
+    for name, fd in kernel.items():
+        _attach(fd, _STAGE + name)
+    syscalls.mount_setattr(c.AT_FDCWD, _STAGE, attr_set=c.MOUNT_ATTR_RDONLY)
+    os.chdir(_STAGE)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".")
+    os.chdir("/")
+
+
+def _skeleton(root: str, tree: HostTree, owner: int) -> None:
+    for name in ("dev", "dev/pts", "dev/shm", "dev/mqueue", "proc", "sys", "tmp", "run"):
+        os.mkdir(f"{root}/{name}")
+    for name, target in _DEVICE_LINKS.items():
+        os.symlink(target, f"{root}/dev/{name}")
+    for name in ("", "/lower", "/lib", "/lib/container_magic", "/mnt", "/template"):
+        os.mkdir(f"{root}{VIEW}{name}")
+    build_template(f"{root}{VIEW}/template", tree, owner)
+    os.chown(f"{root}{VIEW}/template", owner, owner)
+    os.symlink(f"{VIEW[1:]}/template/etc", f"{root}/etc")
+    for path, target in tree.links:
+        os.symlink(target, root + path)
+    for lower in tree.lowers:
+        os.makedirs(root + lower.path, exist_ok=True)
+        os.makedirs(root + lower.view, exist_ok=True)
+
+
+def _clone_lower(lower: Lower, idmap: int) -> int:
+    fd = _clone(lower.path, _READ_ONLY)
+    if lower.environment and idmap >= 0:
+        try:
+            syscalls.mount_setattr(fd, "", attr_set=c.MOUNT_ATTR_IDMAP, userns_fd=idmap)
+        except OSError:
+            # a file system without idmapped mounts (9p, NFS, before Linux 5.19): readable, not writable inside
+            os.close(fd)
+            return _clone(lower.path, _READ_ONLY)
+    return fd
+
+
+def _clone(path: str, attributes: int) -> int:
+    """Return a detached copy of the mount at ``path`` with ``attributes`` added.
+
+    Without what is mounted below it, unless that is locked: then the kernel gives the whole or nothing (rootless).
+    """
+    try:
+        fd = syscalls.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
+        syscalls.mount_setattr(fd, "", attr_set=attributes)
+    except OSError:
+        fd = syscalls.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE | c.AT_RECURSIVE)
+        syscalls.mount_setattr(fd, "", attr_set=attributes, recursive=True)
+    return fd
+
+
+def _attach(fd: int, target: str) -> None:
+    if not stat.S_ISDIR(os.fstat(fd).st_mode) or os.path.isdir(target):
+        syscalls.move_mount(fd, target)
+    os.close(fd)
+
+
+def _become_zygote(config: BootConfig, fds: dict[str, int]) -> None:
+    path = ":".join(dict.fromkeys([os.path.dirname(config.executable), "/usr/local/bin", "/usr/bin", "/bin"]))
+    environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"}
+    source = f"import sys; sys.path.insert(0, {VIEW + '/lib'!r})\n{config.entry}"
+    arguments = [config.executable, "-s", "-c", source, json.dumps(fds)]
+    os.execve(config.executable, arguments, environment)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

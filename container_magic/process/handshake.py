@@ -1,0 +1,88 @@
+"""Messages between the processes of a container.
+
+::
+
+    client                supervisor                init (pid 1)              payload
+      │ ── start ────────────▶│                          │                       │     socket of the client, JSON frames
+      │ ── signal N ─────────▶│                          │                       │
+      │◀── events ────────────│                          │                       │
+      │                       │ ── GO (maps written) ───▶│                       │     ``sync`` socket, one message each
+      │                       │◀── FAILED text ──────────│                       │
+      │                       │ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
+      │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
+      │                       │◀── READY ────────────────────────────────────────│     ``start`` socket
+      │                       │ ── START, code memfd ───────────────────────────▶│
+
+Every message but the client's frames is one SOCK_SEQPACKET datagram whose first byte is its kind. Init and payload
+hold one end each; the payload closes its own before the code runs, so that nothing from inside can speak here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import struct
+from typing import Any
+
+GO = b"G"
+READY = b"R"
+START = b"S"
+SIGNAL = b"K"
+FAILED = b"F"
+EXITED = b"E"
+
+MAX_MESSAGE_BYTES = 192 * 1024
+ERROR_SLOT_BYTES = 128 * 1024
+_LENGTH = struct.Struct("=I")
+MAX_FRAME_BYTES = 8 * 1024 * 1024
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Return two ends of a message socket; neither survives an exec."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def frame(data: dict[str, Any]) -> bytes:
+    """Return ``data`` as one frame of the client's socket."""
+    body = json.dumps(data, separators=(",", ":")).encode()
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader:
+    """Cuts a byte stream into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[dict[str, Any]]:
+        """Return the frames that ``data`` completes.
+
+        Raises:
+            ValueError: A length is beyond ``MAX_FRAME_BYTES`` or a frame is not a JSON object.
+        """
+        self._buffer += data
+        frames: list[dict[str, Any]] = []
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAX_FRAME_BYTES:
+                raise ValueError(f"frame of {length} bytes")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            body = json.loads(bytes(self._buffer[_LENGTH.size : end]))
+            del self._buffer[:end]
+            if not isinstance(body, dict):
+                raise ValueError("frame is not an object")
+            frames.append(body)
+        return frames
+
+
+def send_start(start: socket.socket, code_fd: int) -> None:
+    """Give the payload its code."""
+    socket.send_fds(start, [START], [code_fd])
+
+
+def dump(value: Any) -> bytes:
+    """Return a dataclass as JSON; ``container_magic.spec.build`` rebuilds it."""
+    return json.dumps(dataclasses.asdict(value), separators=(",", ":")).encode()

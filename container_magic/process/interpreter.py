@@ -1,0 +1,163 @@
+"""Runs Python source in this process as ``__main__``, the way ``python -u FILE`` would.
+
+Standard library only, and nothing of this package stays visible to the code that runs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import linecache
+import mmap
+import os
+import signal
+import sys
+import types
+from collections.abc import Sequence
+from typing import NoReturn
+
+CELL = "<cell>"
+_MAX_TEXT = 16_000
+_MAX_LINES = 60
+
+
+def run_cell(source: bytes, argv: Sequence[str], error_slot: mmap.mmap, *, show_traceback: bool) -> NoReturn:
+    """Run ``source`` and end this process with the exit code that Python would give.
+
+    An uncaught exception is left in ``error_slot`` as JSON (ename, evalue, traceback) and, with ``show_traceback``,
+    printed to standard error as usual.
+    """
+    _open_streams()
+    _forget_ourselves()
+    filename, module = _prepare_main(source, argv)
+    sys.argv = list(argv) or [filename]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = 1
+    try:
+        code = _execute(source, filename, module, error_slot, show_traceback=show_traceback)
+    finally:
+        _finish(code)
+
+
+def _open_streams() -> None:
+    """Fresh, unbuffered standard streams: what is printed is out, also when the process is killed next."""
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    for name, fd, errors in (("stdout", 1, "surrogateescape"), ("stderr", 2, "backslashreplace")):
+        raw = io.FileIO(fd, "w", closefd=False)
+        stream = io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)  # type: ignore[type-var]
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    sys.__stdin__ = sys.stdin  # type: ignore[misc]
+
+
+_ours: list[types.ModuleType] = []
+
+
+def _forget_ourselves() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "container_magic"]:
+        # kept alive: to free them would write to, and so copy, every page that they lie on
+        _ours.append(sys.modules.pop(name))
+    sys.path[:] = ["", *(entry for entry in sys.path if entry and not entry.startswith("/.container_magic"))]
+    sys.path_importer_cache.clear()
+
+
+def _prepare_main(source: bytes, argv: Sequence[str]) -> tuple[str, types.ModuleType]:
+    module = types.ModuleType("__main__")
+    module.__dict__["__builtins__"] = __builtins__
+    module.__dict__["__spec__"] = None
+    sys.modules["__main__"] = module
+    filename = argv[0] if argv else CELL
+    text = source.decode("utf-8", errors="replace")
+    # multiprocessing's spawn and forkserver import the main module anew from its file: only code that guards itself
+    # with __name__ == "__main__" can bear that
+    if argv or "__main__" in text:
+        path = f"{os.getcwd().rstrip('/')}/{os.path.basename(filename).strip('<>')}"
+        filename = path if path.endswith(".py") else f"{path}.py"
+        try:
+            with open(filename, "xb") as file:
+                file.write(source)
+            module.__file__ = filename
+        except OSError:
+            filename = argv[0] if argv else CELL  # a read-only or mounted directory: no file, no spawn
+    linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
+    return filename, module
+
+
+def _execute(
+    source: bytes, filename: str, module: types.ModuleType, error_slot: mmap.mmap, *, show_traceback: bool
+) -> int:
+    try:
+        exec(compile(source, filename, "exec", dont_inherit=True), module.__dict__)
+    except SystemExit as stop:
+        return _exit_code(stop)
+    except BaseException as error:
+        error.__traceback__ = _own_frames(error, filename)
+        leave_error(error_slot, *_describe(error))
+        if show_traceback:
+            sys.excepthook(type(error), error, error.__traceback__)
+        if isinstance(error, KeyboardInterrupt):
+            return 128 + signal.SIGINT
+        return 1
+    return 0
+
+
+def _exit_code(stop: SystemExit) -> int:
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code & 0xFF
+    print(stop.code, file=sys.stderr)
+    return 1
+
+
+def _own_frames(error: BaseException, filename: str) -> types.TracebackType | None:
+    """Return the traceback without the frames of this module."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename != filename:
+        traceback = traceback.tb_next
+    return traceback
+
+
+def leave_error(error_slot: mmap.mmap, ename: str, evalue: str, traceback: Sequence[str]) -> None:
+    """Write an error as JSON into the slot that init reads when this process has ended."""
+    body = {"ename": ename[:200], "evalue": evalue[:_MAX_TEXT], "traceback": [line[:1000] for line in traceback]}
+    data = json.dumps(body).encode()
+    if len(data) > len(error_slot) - 4:
+        data = json.dumps({**body, "traceback": []}).encode()[: len(error_slot) - 4]
+    error_slot[4 : 4 + len(data)] = data
+    # the length last: a reader of a half-written slot finds nothing
+    error_slot[:4] = len(data).to_bytes(4, "little")
+
+
+def _describe(error: BaseException) -> tuple[str, str, list[str]]:
+    import traceback
+
+    try:
+        evalue = str(error)
+    except Exception:
+        evalue = "<exception str() failed>"
+    try:
+        lines = "".join(traceback.format_exception(error)).rstrip("\n").split("\n")
+    except Exception:
+        lines = [f"{type(error).__name__}: {evalue}"]
+    if len(lines) > _MAX_LINES:
+        lines = [*lines[: _MAX_LINES // 2], f"  [... {len(lines) - _MAX_LINES} lines ...]", *lines[-_MAX_LINES // 2 :]]
+    return type(error).__name__, evalue, lines
+
+
+def _finish(code: int) -> NoReturn:
+    """End as the interpreter does: threads joined, exit handlers run, streams flushed; then without unwinding."""
+    import atexit
+    import threading
+
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            code = code or 120  # what CPython's finalisation says of a stream that cannot be flushed
+    os._exit(code)

@@ -1,0 +1,121 @@
+"""The payload before it runs: sheds everything it must not have, then waits for its code in ``created``."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from typing import NoReturn
+
+from container_magic.linux import capabilities, syscalls
+from container_magic.linux import constants as c
+from container_magic.process import handshake, interpreter
+from container_magic.process.inheritance import Inheritance, fail
+
+_START_FD = 3
+
+
+def live(own: Inheritance, error_slot: mmap.mmap) -> NoReturn:
+    """Shed privileges and descriptors, say READY, wait for START, and become the user's code."""
+    step = "stdio"
+    start = own.start
+    try:
+        start = _keep_only_stdio(own)
+        step = "user"
+        user = _resolve_user(own.spec.process.user)
+        step = "working directory"
+        os.setsid()
+        _environment(own)
+        step = "privileges"
+        _prefer_as_oom_victim()
+        _shed(user)
+        os.chdir(own.spec.process.cwd or "/")
+        start.send(handshake.READY)
+        step = "code"
+        message, fds, _, _ = socket.recv_fds(start, 64, 1)
+        if message != handshake.START or len(fds) != 1:
+            os._exit(1)
+    except BaseException as error:
+        fail(start, step, error)
+    _run(own, start, fds[0], error_slot)
+
+
+def _run(own: Inheritance, start: socket.socket, code_fd: int, error_slot: mmap.mmap) -> NoReturn:
+    process = own.spec.process
+    start.close()
+    if process.kind == "python":
+        with open(code_fd, "rb") as file:
+            source = file.read()
+        interpreter.run_cell(source, process.args, error_slot, show_traceback=process.print_traceback)
+    if process.stdin_is_code:
+        os.dup2(code_fd, 0)
+    os.close(code_fd)
+    _execute(process.args, error_slot)
+
+
+def _execute(args: Sequence[str], error_slot: mmap.mmap) -> NoReturn:
+    """Execute ``args``; a program that is not there ends with 127, one that cannot be executed with 126 (as in Docker)."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # CPython ignores them; an executed program expects the default
+    try:
+        os.execvp(args[0], list(args))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        interpreter.leave_error(error_slot, type(error).__name__, f"{args[0]}: {reason}", [])
+        os.write(2, f"contain: cannot execute {args[0]}: {reason}\n".encode(errors="backslashreplace"))
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def _keep_only_stdio(own: Inheritance) -> socket.socket:
+    # first away from the numbers that stdio is about to take
+    start = os.dup(own.start.fileno())
+    sources = [os.dup(fd) for fd in own.stdio]
+    for target, source in enumerate(sources):
+        os.dup2(source, target)
+    os.dup2(start, _START_FD, inheritable=False)
+    syscalls.close_range(_START_FD + 1)
+    return socket.socket(fileno=_START_FD)
+
+
+def _environment(own: Inheritance) -> None:
+    os.environ.clear()
+    os.environ.update(own.spec.process.env)
+
+
+def _prefer_as_oom_victim() -> None:
+    """Let the kernel take contained processes before those of the host; raising the score needs no privilege."""
+    # /proc/self belongs to the caller only while it is dumpable; the change of ids has switched that off
+    syscalls.prctl(c.PR_SET_DUMPABLE, 1)
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("500")
+
+
+def _shed(user: tuple[int, int]) -> None:
+    uid, gid = user
+    if user != (0, 0):
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    capabilities.clear()
+    syscalls.prctl(c.PR_SET_DUMPABLE, 1)
+
+
+def _resolve_user(user: str) -> tuple[int, int]:
+    """Return (uid, gid) for Docker's ``UID[:GID]`` or ``NAME[:GROUP]``, names looked up inside the container."""
+    if not user:
+        return 0, 0
+    name, _, group = user.partition(":")
+    uid, default_gid = _look_up("/etc/passwd", name)
+    return uid, _look_up("/etc/group", group)[0] if group else default_gid
+
+
+def _look_up(database: str, name: str) -> tuple[int, int]:
+    with open(database, encoding="utf-8") as file:
+        for line in file:
+            fields = line.rstrip("\n").split(":")
+            if name in (fields[0], fields[2]):
+                return int(fields[2]), int(fields[3]) if database.endswith("passwd") else 0
+    if name.isdecimal():
+        return int(name), 0
+    raise LookupError(f"no user or group {name!r} in {database}")

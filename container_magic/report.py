@@ -1,0 +1,299 @@
+"""``RunReport``: what is known of a run when it is over, a fold over its events and nothing else.
+
+The verdict rests on what the host side said (``Exited``, ``LimitReached``, ``Interrupted``, ``Failed``), never
+on what the code says of itself. A figure that the host could not give is None, never 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from container_magic.events import (
+    CodeError,
+    Created,
+    Downgrade,
+    Event,
+    Exited,
+    Failed,
+    Interrupted,
+    Limit,
+    LimitName,
+    LimitReached,
+    Output,
+    Sampled,
+    Started,
+    Usage,
+)
+from container_magic.spec import build
+
+Verdict = Literal[
+    "OK",
+    "RUNTIME_ERROR",
+    "SIGNALED",
+    "TIME_LIMIT",
+    "MEMORY_LIMIT",
+    "OUTPUT_LIMIT",
+    "INTERRUPTED",
+    "INTERNAL_ERROR",
+]
+
+SAMPLES_KEPT = 2048
+"""Points of the curve that a report keeps; a longer run keeps fewer per second, of each group the highest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportUsage(Usage):
+    """``Usage`` at the end of the run, what the start took (in parts, by name), and the curve."""
+
+    startup_seconds: float | None = None
+    startup: dict[str, float] = field(default_factory=dict)
+    samples: tuple[Sampled, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RunReport:
+    """What a run did, how it ended, what it used, and what held it."""
+
+    verdict: Verdict
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    oom_killed: bool = False
+    timed_out: bool = False
+    truncated: bool = False
+    """Output was left out; ``dropped_bytes`` says how much."""
+    stdout: str = ""
+    stderr: str = ""
+    outputs: tuple[dict[str, Any], ...] = ()
+    """Rich outputs as MIME bundles; plain cells have none."""
+    error: CodeError | None = None
+    """The error as the code itself says it; for ``INTERNAL_ERROR`` the name and message of the sandbox's own."""
+    usage: ReportUsage = field(default_factory=ReportUsage)
+    limits: tuple[Limit, ...] = ()
+    limits_reached: tuple[LimitName, ...] = ()
+    downgrades: tuple[Downgrade, ...] = ()
+    container_id: str = ""
+    start: Literal["cold", "warm"] | None = None
+    dropped_bytes: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """True when the code ended by itself, with exit code 0, inside its limits."""
+        return self.verdict == "OK"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types: every field, and ``ok``."""
+        return {"ok": self.ok, **dataclasses.asdict(self)}
+
+    def to_json(self) -> str:
+        """Return ``to_dict`` as one line of ASCII JSON."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunReport:
+        """Rebuild a report from ``to_dict`` (also after a trip through JSON).
+
+        Raises:
+            TypeError: A key is unknown or a value has another type than the field.
+        """
+        return build(cls, {name: value for name, value in data.items() if name != "ok"})
+
+    def __str__(self) -> str:
+        line: str = _display().report_line(self)
+        return line
+
+    def __repr__(self) -> str:
+        return f"<RunReport {self}>"
+
+    def _repr_html_(self) -> str:
+        page: str = _display().report_full_html(self)
+        return page
+
+    def _repr_mimebundle_(self, **_options: Any) -> dict[str, str]:
+        return {"text/plain": _display().report_full(self), "text/html": self._repr_html_()}
+
+
+def _display() -> Any:
+    # How a report looks is ring 7's business. It is named here as a string and loaded when a report is shown,
+    # so that importing ring 0 imports nothing above it.
+    return importlib.import_module("container_magic.display")
+
+
+def dropped_marker(dropped_bytes: int) -> str:
+    """Return the line that stands where output was left out."""
+    return f"\n[... {dropped_bytes:,} bytes not shown ...]\n"
+
+
+def fold(events: Iterable[Event]) -> RunReport:
+    """Return the report of one run from its events."""
+    builder = ReportBuilder()
+    for event in events:
+        builder.add(event)
+    return builder.report()
+
+
+class ReportBuilder:
+    """Folds the events of one run, one at a time; holds the output and at most ``SAMPLES_KEPT`` points of the curve."""
+
+    def __init__(self) -> None:
+        self._created = Created(container_id="")
+        self._started: Started | None = None
+        self._exited: Exited | None = None
+        self._failed: Failed | None = None
+        self._interrupted = False
+        self._reached: list[LimitName] = []
+        self._error: CodeError | None = None
+        self._text = {"stdout": _Text(), "stderr": _Text()}
+        self._dropped_bytes = 0
+        self._curve = _Curve()
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Created: self._on_created,
+            Started: self._on_started,
+            Output: self._on_output,
+            Sampled: self._curve.add,
+            LimitReached: self._on_limit,
+            Interrupted: self._on_interrupted,
+            CodeError: self._on_code_error,
+            Exited: self._on_exited,
+            Failed: self._on_failed,
+        }
+
+    def add(self, event: Event) -> None:
+        """Take the next event."""
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    def report(self) -> RunReport:
+        """Return the report of what has been added so far."""
+        exited = self._exited or Exited()
+        return RunReport(
+            verdict=self._verdict(),
+            exit_code=exited.exit_code,
+            exit_signal=exited.exit_signal,
+            oom_killed=exited.oom_killed,
+            timed_out="wall" in self._reached or "cpu" in self._reached,
+            truncated=bool(self._dropped_bytes) or "output" in self._reached,
+            stdout=self._text["stdout"].decoded(),
+            stderr=self._text["stderr"].decoded(),
+            error=self._last_error(),
+            usage=self._usage(exited.usage),
+            limits=self._created.limits,
+            limits_reached=tuple(self._reached),
+            downgrades=self._created.downgrades,
+            container_id=self._created.container_id,
+            start=self._started.start if self._started else None,
+            dropped_bytes=self._dropped_bytes,
+        )
+
+    def _verdict(self) -> Verdict:
+        exited, reached = self._exited, self._reached
+        if self._failed or exited is None:
+            return "INTERNAL_ERROR"
+        rules: tuple[tuple[bool, Verdict], ...] = (
+            (self._interrupted, "INTERRUPTED"),
+            (exited.oom_killed or "memory" in reached, "MEMORY_LIMIT"),
+            ("wall" in reached or "cpu" in reached, "TIME_LIMIT"),
+            ("output" in reached, "OUTPUT_LIMIT"),
+            (exited.exit_signal is not None, "SIGNALED"),
+            (exited.exit_code != 0, "RUNTIME_ERROR"),
+        )
+        return next((verdict for holds, verdict in rules if holds), "OK")
+
+    def _last_error(self) -> CodeError | None:
+        if self._failed is None:
+            return self._error
+        hint = f"\nhint: {self._failed.hint}" if self._failed.hint else ""
+        return CodeError(ename=self._failed.kind, evalue=f"{self._failed.message}{hint}")
+
+    def _usage(self, usage: Usage) -> ReportUsage:
+        figures = {item.name: getattr(usage, item.name) for item in dataclasses.fields(Usage)}
+        return ReportUsage(
+            **figures,
+            startup_seconds=self._started.startup_seconds if self._started else None,
+            startup=dict(self._created.startup),
+            samples=tuple(self._curve.points),
+        )
+
+    def _on_created(self, event: Created) -> None:
+        self._created = event
+
+    def _on_started(self, event: Started) -> None:
+        self._started = event
+
+    def _on_output(self, event: Output) -> None:
+        self._text[event.stream].add(event)
+        self._dropped_bytes += event.dropped_bytes
+
+    def _on_limit(self, event: LimitReached) -> None:
+        if event.limit not in self._reached:
+            self._reached.append(event.limit)
+
+    def _on_interrupted(self, _event: Interrupted) -> None:
+        self._interrupted = True
+
+    def _on_code_error(self, event: CodeError) -> None:
+        self._error = CodeError(
+            ename=_encodable(event.ename),
+            evalue=_encodable(event.evalue),
+            traceback=tuple(_encodable(line) for line in event.traceback),
+        )
+
+    def _on_exited(self, event: Exited) -> None:
+        self._exited = event
+
+    def _on_failed(self, event: Failed) -> None:
+        self._failed = event
+
+
+class _Text:
+    """The bytes of one stream in pieces; between two pieces something was left out."""
+
+    def __init__(self) -> None:
+        self._pieces = [bytearray()]
+        self._dropped: list[int] = []
+
+    def add(self, event: Output) -> None:
+        if event.dropped_bytes > 0:
+            self._dropped.append(event.dropped_bytes)
+            self._pieces.append(bytearray())
+        self._pieces[-1] += event.data
+
+    def decoded(self) -> str:
+        first, *others = (piece.decode("utf-8", "replace") for piece in self._pieces)
+        return first + "".join(
+            dropped_marker(count) + piece for count, piece in zip(self._dropped, others, strict=True)
+        )
+
+
+class _Curve:
+    """Samples, thinned by groups of equal size so that a run of any length fits ``SAMPLES_KEPT`` points."""
+
+    def __init__(self) -> None:
+        self.points: list[Sampled] = []
+        self._group_size = 1
+        self._in_last_group = 0
+
+    def add(self, sample: Sampled) -> None:
+        if self.points and self._in_last_group < self._group_size:
+            self.points[-1] = _higher(self.points[-1], sample)
+            self._in_last_group += 1
+            return
+        if len(self.points) == SAMPLES_KEPT:
+            self.points = [_higher(*pair) for pair in zip(self.points[::2], self.points[1::2], strict=True)]
+            self._group_size *= 2
+        self.points.append(sample)
+        self._in_last_group = 1
+
+
+def _higher(first: Sampled, second: Sampled) -> Sampled:
+    return first if (first.memory_bytes or 0) > (second.memory_bytes or 0) else second
+
+
+def _encodable(text: str) -> str:
+    # JSON can carry a lone surrogate, UTF-8 and so the notebook's messages and files cannot
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,110 @@
+"""The mounts of a container, in order, as data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from container_magic.linux import constants as c
+from container_magic.linux.mounts import (
+    Attach,
+    BindTree,
+    Filesystem,
+    Mask,
+    MountOp,
+    Overlay,
+    ReadOnly,
+    Scratch,
+)
+from container_magic.rootfs.host import VIEW, Lower
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from container_magic.spec import ContainerSpec, Mount
+
+# OCI linux.maskedPaths and linux.readonlyPaths as Docker's default spec has them (moby daemon/pkg/oci/defaults.go)
+MASKED = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+SCRATCH = f"{VIEW}/mnt"
+NEW_ROOT = f"{SCRATCH}/root"
+_BYTES_PER_INODE = 8192
+_FEWEST_INODES = 4096
+
+
+def mount_operations(
+    spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tuple[str, str], ...]
+) -> list[MountOp]:
+    """Return what has to be mounted for ``spec``; ``files`` are put into the writable layer of ``/``."""
+    disk_bytes = spec.root.disk_bytes or 0
+    operations: list[MountOp] = [
+        Scratch(size_bytes=disk_bytes, inodes=max(_FEWEST_INODES, disk_bytes // _BYTES_PER_INODE)),
+        Overlay(lowerdir=f"{VIEW}/template", destination="/", name="root", files=files),
+    ]
+    operations += [
+        Overlay(lowerdir=lower.view, destination=lower.path, name=str(number)) for number, lower in enumerate(lowers)
+    ]
+    operations += _kernel_file_systems(spec, disk_bytes)
+    operations += _user_mounts(spec.mounts)
+    operations += [Mask(paths=MASKED), ReadOnly(paths=READ_ONLY)]
+    if spec.root.readonly:
+        operations.append(ReadOnly(paths=("/",)))
+        operations.append(ReadOnly(paths=tuple(lower.path for lower in lowers)))
+    return operations
+
+
+def _kernel_file_systems(spec: ContainerSpec, shm_bytes: int) -> list[MountOp]:
+    pts = "newinstance,ptmxmode=0666,mode=0620"
+    # sysfs belongs to a network namespace: without one of its own the container gets a view of the host's, read-only
+    sysfs: MountOp = (
+        BindTree(source="/sys", destination="/sys")
+        if spec.network == "host"
+        else Filesystem(type="sysfs", destination="/sys", flags=c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC | c.MS_RDONLY)
+    )
+    return [
+        Filesystem(type="proc", destination="/proc"),
+        sysfs,
+        BindTree(source="/dev", destination="/dev"),
+        Filesystem(type="devpts", destination="/dev/pts", flags=c.MS_NOSUID | c.MS_NOEXEC, options=pts),
+        Filesystem(type="tmpfs", destination="/dev/shm", options=f"size={shm_bytes},mode=1777"),
+        Filesystem(type="mqueue", destination="/dev/mqueue"),
+    ]
+
+
+def _user_mounts(mounts: Sequence[Mount]) -> list[MountOp]:
+    """Outer mount points before inner ones, whatever order they were given in."""
+    index = 0
+    operations: list[tuple[int, MountOp]] = []
+    for mount in mounts:
+        depth = mount.destination.rstrip("/").count("/")
+        if mount.type == "bind":
+            attach = Attach(
+                index=index, source=mount.source, destination=mount.destination, readonly=mount.readonly
+            )
+            operations.append((depth, attach))
+            index += 1
+        else:
+            operations.append((depth, _tmpfs(mount)))
+    return [operation for _, operation in sorted(operations, key=lambda item: item[0])]
+
+
+def _tmpfs(mount: Mount) -> MountOp:
+    options = [f"mode={mount.mode if mount.mode is not None else 0o1777:o}"]
+    if mount.size_bytes is not None:
+        options.append(f"size={mount.size_bytes}")
+    flags = c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC | (c.MS_RDONLY if mount.readonly else 0)
+    return Filesystem(
+        type="tmpfs", destination=mount.destination, flags=flags, options=",".join(options), before_pivot=False
+    )

@@ -1,0 +1,131 @@
+"""The template: the lowest layer of every container's ``/``, made once per zygote.
+
+It holds the skeleton of directories, the links of the top level, the part of ``/etc`` that programs need, and
+accounts that name nobody of the host.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from container_magic.rootfs.host import HostTree
+
+HOME = "/root"
+_DIRECTORIES = {
+    "dev": 0o755,
+    "etc": 0o755,
+    "home": 0o755,
+    "media": 0o755,
+    "mnt": 0o755,
+    "opt": 0o755,
+    "proc": 0o555,
+    "root": 0o700,
+    "run": 0o755,
+    "run/lock": 0o1777,
+    "srv": 0o755,
+    "sys": 0o555,
+    "tmp": 0o1777,
+    "var": 0o755,
+    "var/cache": 0o755,
+    "var/lib": 0o755,
+    "var/log": 0o755,
+    "var/tmp": 0o1777,
+}
+# what programs look up; nothing here is secret, and nothing of it names users, hosts or mounts
+_ETC = (
+    "X11", "alternatives", "bash.bashrc", "bindresvport.blacklist", "ca-certificates", "ca-certificates.conf",
+    "debian_version", "fonts", "gai.conf", "host.conf", "inputrc", "issue", "java-17-openjdk", "ld.so.cache",
+    "ld.so.conf", "ld.so.conf.d", "locale.alias", "locale.conf", "localtime", "lsb-release", "magic", "mailcap",
+    "matplotlibrc", "mime.types", "networks", "os-release", "perl", "pki", "profile", "protocols", "python3",
+    "python3.11", "python3.12", "python3.13", "R", "rpc", "services", "shells", "skel", "ssl", "terminfo",
+    "timezone", "xattr.conf",
+)  # fmt: skip
+_PRIVATE = "private"  # /etc/ssl/private and its like stay outside
+_LARGEST_FILE_BYTES = 4 * 1024 * 1024
+
+_PASSWD = "root:x:0:0:root:{home}:{shell}\ndaemon:x:1:1:daemon:/:/usr/sbin/nologin\n" \
+    "user:x:1000:1000:user:/home/user:{shell}\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+_GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nuser:x:1000:\nnogroup:x:65534:\n"
+_NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n"
+
+
+def build_template(root: str, tree: HostTree, owner: int) -> None:
+    """Make the template below the empty directory ``root``; everything in it belongs to ``owner`` (uid and gid).
+
+    Host files that cannot be read are left out: they would not be readable inside either.
+    """
+    for name, mode in _DIRECTORIES.items():
+        _directory(f"{root}/{name}", mode, owner)
+    for path, target in tree.links:
+        os.symlink(target, root + path)
+    for lower in tree.lowers:
+        _mount_point(root, lower.path, owner)
+    os.symlink("/run", f"{root}/var/run")
+    _directory(f"{root}/home/user", 0o755, owner)
+    for name in _ETC:
+        _copy(f"/etc/{name}", f"{root}/etc/{name}", owner)
+    _accounts(f"{root}/etc", owner)
+
+
+def _accounts(etc: str, owner: int) -> None:
+    shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
+    texts = {
+        "passwd": _PASSWD.format(home=HOME, shell=shell),
+        "group": _GROUP,
+        "nsswitch.conf": _NSSWITCH,
+        "hostname": "",
+        "hosts": "",
+        "resolv.conf": "",
+    }
+    for name, text in texts.items():
+        fd = os.open(f"{etc}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        os.write(fd, text.encode())
+        os.fchown(fd, owner, owner)
+        os.close(fd)
+    os.symlink("/proc/mounts", f"{etc}/mtab")
+
+
+def _mount_point(root: str, path: str, owner: int) -> None:
+    built = root
+    for part in path.strip("/").split("/"):
+        built = f"{built}/{part}"
+        if not os.path.lexists(built):
+            _directory(built, 0o755, owner)
+        elif not built.startswith(f"{root}/tmp"):
+            # an interpreter below /root: any user inside may pass through, only root may list
+            os.chmod(built, stat.S_IMODE(os.stat(built).st_mode) | 0o111)
+
+
+def _directory(path: str, mode: int, owner: int) -> None:
+    os.mkdir(path)
+    os.chown(path, owner, owner)
+    os.chmod(path, mode)
+
+
+def _copy(source: str, target: str, owner: int) -> None:
+    try:
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), target)
+            os.chown(target, owner, owner, follow_symlinks=False)
+        elif os.path.isdir(source):
+            names = os.listdir(source)
+            _directory(target, 0o755, owner)
+            for name in names:
+                if name != _PRIVATE:
+                    _copy(f"{source}/{name}", f"{target}/{name}", owner)
+        elif os.path.isfile(source):
+            _copy_file(source, target, owner)
+    except PermissionError:
+        return
+
+
+def _copy_file(source: str, target: str, owner: int) -> None:
+    status = os.stat(source)
+    # what others may not read on the host is not for the container, even when the copier is root
+    if not status.st_mode & stat.S_IROTH or status.st_size > _LARGEST_FILE_BYTES:
+        return
+    with open(source, "rb") as reader, open(target, "xb") as writer:
+        writer.write(reader.read(_LARGEST_FILE_BYTES))
+        os.fchown(writer.fileno(), owner, owner)
+        os.fchmod(writer.fileno(), stat.S_IMODE(status.st_mode) & 0o755)

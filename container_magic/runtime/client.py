@@ -1,0 +1,174 @@
+"""The client's side of the zygote: one per process, started when it is first needed, gone with the process."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from container_magic.cgroups.prepare import open_bases, prepare
+from container_magic.errors import HostError, InternalError
+from container_magic.host import HostFeatures, probe, with_cgroups
+from container_magic.process.boot import BootConfig
+from container_magic.rootfs.host import HostTree, host_tree, interpreter_prefixes
+from container_magic.runtime.state import runtime_directory, sweep
+
+# written out: only the zygote needs what server.py imports
+_ENTRY = "from container_magic.runtime.server import main; main()"
+_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from container_magic.process.boot import main; main(sys.argv[1])"
+_START_SECONDS = 30.0
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zygote:
+    """A running zygote, and the facts that plans for it are made with."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    features: HostFeatures
+    tree: HostTree
+    directory: Path
+    owner_pid: int
+
+    def request(self, fds: Mapping[str, int]) -> None:
+        """Ask for a supervisor that has these descriptors, by purpose.
+
+        Raises:
+            InternalError: The zygote is gone.
+        """
+        message = json.dumps(list(fds)).encode()
+        try:
+            with _lock:
+                socket.send_fds(self.control, [message], list(fds.values()))
+        except OSError as error:
+            raise InternalError(f"the zygote is gone: {error.strerror}") from error
+
+    def usable(self) -> bool:
+        """Whether it runs and is this process's own (and not that of the process which forked this one)."""
+        return self.owner_pid == os.getpid() and self.process.poll() is None
+
+    def sweep(self) -> list[str]:
+        """Remove what dead supervisors left; return their containers' ids."""
+        return sweep(self.directory, self.features.cgroups.bases)
+
+
+_lock = threading.RLock()
+_current: Zygote | None = None
+
+
+def zygote() -> Zygote:
+    """Return this process's zygote, started when there is none or the last one died.
+
+    Raises:
+        HostError: Containers cannot be made on this host; the message says why.
+    """
+    global _current
+    with _lock:
+        if _current is None or not _current.usable():
+            _forget()
+            _current = _start()
+            atexit.register(shutdown)
+        return _current
+
+
+def shutdown() -> None:
+    """End this process's zygote, and with it every container of this process that is not detached."""
+    with _lock:
+        _forget()
+
+
+def _forget() -> None:
+    global _current
+    if _current is None:
+        return
+    _current.control.close()
+    if _current.owner_pid == os.getpid():
+        try:
+            _current.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            _current.process.kill()
+            _current.process.wait()
+    _current = None
+    atexit.unregister(shutdown)
+
+
+def _start() -> Zygote:
+    features = probe()
+    features = with_cgroups(features, prepare(features.cgroups))
+    directory = runtime_directory()
+    sweep(directory, features.cgroups.bases)
+    tree = host_tree(interpreter_prefixes())
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    bases = open_bases(features.cgroups.bases)
+    runtime_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    fds = {"control": theirs.fileno(), "runtime": runtime_fd, **{f"cg:{key}": fd for key, fd in bases.items()}}
+    try:
+        process = _boot(features, tree, fds, ours)
+    finally:
+        theirs.close()
+        for fd in {runtime_fd, *bases.values()}:
+            os.close(fd)
+    return Zygote(
+        process=process, control=ours, features=features, tree=tree, directory=directory, owner_pid=os.getpid()
+    )
+
+
+def _boot(features: HostFeatures, tree: HostTree, fds: dict[str, int], ours: socket.socket) -> subprocess.Popen[bytes]:
+    package = Path(__file__).resolve().parent.parent
+    config = BootConfig(
+        tree=tree,
+        rootless=features.rootless,
+        id_mappings=features.id_mappings,
+        package=str(package),
+        executable=sys.executable,
+        fds=fds,
+        entry=_ENTRY,
+    )
+    with tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(package.parent), json.dumps(dataclasses.asdict(config))],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            pass_fds=list(set(fds.values())),
+            # no variable of the caller's reaches the zygote: tokens live there
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            cwd="/",
+            start_new_session=True,
+        )
+        _await_ready(process, ours, complaints)
+    return process
+
+
+def _await_ready(process: subprocess.Popen[bytes], ours: socket.socket, complaints: object) -> None:
+    # the boot process holds the other end until it is the zygote; when it dies this end reads as closed
+    ours.settimeout(_START_SECONDS)
+    try:
+        # our copy of their end is still open, so look for a death as well
+        while process.poll() is None:
+            ours.settimeout(0.05)
+            try:
+                if ours.recv(16) == b"ready":
+                    ours.settimeout(None)
+                    return
+                break
+            except TimeoutError:
+                continue
+    except OSError:
+        pass
+    process.kill()
+    process.wait()
+    complaints.seek(0)  # type: ignore[attr-defined]
+    lines = complaints.read().decode(errors="replace").strip().splitlines()  # type: ignore[attr-defined]
+    reason = lines[-1] if lines else f"exit status {process.returncode}"
+    raise HostError(f"cannot start the zygote: {reason}", hint="`contain doctor` says what this host can do")

@@ -1,0 +1,162 @@
+"""The supervisor's side of the client's socket, and its waiting for the child while that socket may close."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from typing import Any
+
+from container_magic.errors import HostError, InternalError
+from container_magic.events import Event, Failed, to_dict
+from container_magic.linux import constants as c
+from container_magic.linux import syscalls
+from container_magic.process import handshake
+
+_FLUSH_SECONDS = 5.0
+_RECEIVE_BYTES = 65536
+
+
+class ClientGone(Exception):
+    """The client closed its socket or died: nobody waits for this container."""
+
+
+class ZygoteGone(InternalError):
+    """The zygote died; its supervisors end with it."""
+
+
+class Connection:
+    """Frames to and from the client; never blocks on a client that does not read."""
+
+    def __init__(self, client_fd: int, zygote_pid: int) -> None:
+        self.socket = socket.socket(fileno=client_fd)
+        self.socket.setblocking(False)
+        self._reader = handshake.FrameReader()
+        self._outbox = bytearray()
+        self._lost = False
+        self.wakeup, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != zygote_pid:
+            os.kill(os.getpid(), signal.SIGTERM)  # it died before the line above
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return len(self._outbox)
+
+    def send(self, event: Event) -> None:
+        """Send ``event``, or keep it until the client reads."""
+        self._outbox += handshake.frame(to_dict(event))
+        self.pump()
+
+    def pump(self) -> None:
+        """Write as much as the client takes now."""
+        while self._outbox and not self._lost:
+            try:
+                sent = self.socket.send(self._outbox)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._lost = True
+                return
+            del self._outbox[:sent]
+
+    def flush(self) -> None:
+        """Write the rest, for a few seconds at most."""
+        deadline = time.monotonic() + _FLUSH_SECONDS
+        while self._outbox and not self._lost and time.monotonic() < deadline:
+            select.select([], [self.socket], [], deadline - time.monotonic())
+            self.pump()
+
+    def receive(self) -> list[dict[str, Any]]:
+        """Return the frames that have come.
+
+        Raises:
+            ClientGone: The client's end is closed.
+        """
+        try:
+            data = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise ClientGone from error
+        if not data:
+            raise ClientGone
+        return self._reader.feed(data)
+
+    def check_wakeup(self) -> None:
+        """Empty the wake-up pipe; raise when it was the zygote's death that woke us.
+
+        Raises:
+            ZygoteGone: The zygote died.
+        """
+        if signal.SIGTERM in os.read(self.wakeup, 512):
+            raise ZygoteGone("the zygote was killed, and the container with it")
+
+    def await_ready(self, start: socket.socket, sync: socket.socket, init_pidfd: int, seconds: float) -> None:
+        """Wait until the payload waits for code.
+
+        Raises:
+            HostError: A step of the set-up failed.
+            InternalError: The child died or took longer than ``seconds``.
+            ClientGone: The client's end is closed.
+        """
+        deadline = time.monotonic() + seconds
+        poll = select.poll()
+        for fd in (start, sync, self.socket, self.wakeup, init_pidfd):
+            poll.register(fd, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000)}
+            if not ready:
+                raise InternalError(f"the container was not made within {seconds:g} s")
+            for end in (start, sync):
+                if end.fileno() in ready and self._is_ready(end):
+                    return
+            if self.wakeup in ready:
+                self.check_wakeup()
+            if self.socket.fileno() in ready:
+                self._keep(self.receive())
+            if init_pidfd in ready:
+                raise InternalError("the container's init died while it was being made")
+
+    _early: tuple[dict[str, Any], ...] = ()
+
+    def _keep(self, frames: list[dict[str, Any]]) -> None:
+        self._early += tuple(frames)
+
+    @staticmethod
+    def _is_ready(end: socket.socket) -> bool:
+        message = end.recv(handshake.MAX_MESSAGE_BYTES)
+        if message[:1] == handshake.FAILED:
+            text = message[1:].decode(errors="replace")
+            hint = "`contain doctor` says what this host can do"
+            raise HostError(f"cannot make the container: {text}", hint=hint)
+        return message == handshake.READY
+
+    def await_start(self, init_pidfd: int) -> None:
+        """Wait for the client's ``start``.
+
+        Raises:
+            InternalError: The container died in ``created``.
+            ClientGone: The client's end is closed.
+        """
+        poll = select.poll()
+        for fd in (self.socket, self.wakeup, init_pidfd):
+            poll.register(fd, select.POLLIN)
+        while not any(frame.get("op") == "start" for frame in self._early):
+            ready = {fd for fd, _ in poll.poll()}
+            if self.wakeup in ready:
+                self.check_wakeup()
+            if self.socket.fileno() in ready:
+                self._keep(self.receive())
+            if init_pidfd in ready:
+                raise InternalError("the container died before it was started")
+
+    def fail(self, message: str) -> None:
+        """Send a ``Failed`` of the sandbox's own."""
+        self.send(Failed(message=message))

@@ -1,0 +1,37 @@
+"""What the zygote runs: its loop, with the supervisor as what it forks for."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+from container_magic import events
+from container_magic.linux.capabilities import last_capability
+from container_magic.linux.seccomp import default_program
+from container_magic.plan import Plan
+from container_magic.process.zygote import serve
+from container_magic.runtime.supervisor import supervise
+from container_magic.spec import remember_hints
+
+# what a payload or a supervisor would import each for itself
+_PRELOAD = (
+    "atexit",
+    "container_magic.cgroups.v1",
+    "container_magic.cgroups.v2",
+    "linecache",
+    "threading",
+    "traceback",
+)
+
+def main() -> None:
+    """Serve; the descriptors by purpose are JSON on the command line."""
+    standing = json.loads(sys.argv[1])
+    # computed once here, inherited by every supervisor
+    for name in _PRELOAD:
+        importlib.import_module(name)
+    for cls in (Plan, events.Usage):
+        remember_hints(cls)
+    default_program()
+    last_capability()
+    serve(standing, supervise)

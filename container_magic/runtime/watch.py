@@ -1,0 +1,223 @@
+"""Watching a running container: limits that the kernel does not hold, samples, the interrupt's second step."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from container_magic.cgroups import CgroupManager
+from container_magic.errors import ContainError
+from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, Sampled, Usage
+from container_magic.process import handshake
+from container_magic.process.init import EXIT
+from container_magic.runtime.connection import ClientGone, Connection
+from container_magic.spec import ContainerSpec
+
+INTERRUPT_SECONDS = 2.0
+_SAMPLE_SECONDS = 0.05
+_SAMPLES = 200
+_SHORTEST_CHECK_SECONDS = 0.005
+_PENDING_BYTES = 65536
+_MAX_TRACEBACK_LINES = 200
+
+
+class Watcher:
+    """Runs from ``start`` until init is dead, then knows how it ended."""
+
+    def __init__(
+        self,
+        spec: ContainerSpec,
+        cgroup: CgroupManager,
+        connection: Connection,
+        sync: socket.socket,
+        init_pidfd: int,
+        begun: float,
+    ) -> None:
+        self._watch = spec.watch
+        self._cgroup = cgroup
+        self._connection = connection
+        self._sync = sync
+        self._pidfd = init_pidfd
+        self._begun = begun
+        self._cpus = len(os.sched_getaffinity(0))
+        self._limit: LimitName | None = None
+        self._interrupted = False
+        self._interrupt_deadline = float("inf")
+        self._interrupt_killed = False
+        self._next_sample = begun + _SAMPLE_SECONDS
+        self._next_cpu_check = begun
+        self._wall_seconds = 0.0
+        self._exit: tuple[int, int, bytes] | None = None
+
+    def run(self) -> None:
+        """Return when init is dead; it then waits to be reaped.
+
+        Raises:
+            ClientGone: The client's end is closed.
+            ZygoteGone: The zygote died.
+        """
+        poll = select.poll()
+        for fd in (self._connection.socket, self._connection.wakeup, self._pidfd, self._sync):
+            poll.register(fd, select.POLLIN)
+        client = self._connection.socket.fileno()
+        while True:
+            events = select.POLLIN | (select.POLLOUT if self._connection.pending_bytes else 0)
+            poll.modify(client, events)
+            timeout = self._tick()
+            ready = {fd for fd, _ in poll.poll(max(0.0, timeout) * 1000 + 0.5)}
+            if self._sync.fileno() in ready and not self._read_exit():
+                poll.unregister(self._sync)
+            if self._pidfd in ready:
+                self._wall_seconds = self._wall_seconds or time.monotonic() - self._begun
+                return
+            if client in ready:
+                self._connection.pump()
+                self._obey()
+            if self._connection.wakeup in ready:
+                self._connection.check_wakeup()
+
+    def _tick(self) -> float:
+        """Do what is due and return the seconds until something is due again."""
+        now = time.monotonic()
+        deadlines = [self._interrupt_deadline]
+        if now >= self._interrupt_deadline:
+            self._interrupt_killed = True
+            self._kill()
+            deadlines = []
+        if self._watch.wall_seconds is not None:
+            deadlines.append(self._begun + self._watch.wall_seconds)
+            if now >= deadlines[-1]:
+                self._end("wall")
+                deadlines.pop()
+        if now >= self._next_sample:
+            self._sample(now)
+        deadlines.append(self._next_sample)
+        if self._watch.cpu_seconds is not None:
+            if now >= self._next_cpu_check:
+                self._check_cpu(now, self._watch.cpu_seconds)
+            deadlines.append(self._next_cpu_check)
+        return min(deadlines) - now
+
+    def _sample(self, now: float) -> None:
+        elapsed = now - self._begun
+        self._next_sample = now + max(_SAMPLE_SECONDS, elapsed / _SAMPLES)
+        sample = self._cgroup.sample()
+        if sample.oom_kills:
+            # as memory.oom.group does: a half-killed program is no result
+            self._end("memory")
+        if self._connection.pending_bytes < _PENDING_BYTES:
+            point = Sampled(time=elapsed, cpu_seconds=sample.cpu_seconds, memory_bytes=sample.memory_bytes)
+            self._connection.send(point)
+
+    def _check_cpu(self, now: float, limit_seconds: float) -> None:
+        used = self._cgroup.sample().cpu_seconds
+        if used is None:
+            self._next_cpu_check = float("inf")
+            return
+        if used >= limit_seconds:
+            self._end("cpu")
+        # with all CPUs busy it cannot be reached earlier than this
+        self._next_cpu_check = now + max(_SHORTEST_CHECK_SECONDS, (limit_seconds - used) / self._cpus)
+
+    def _obey(self) -> None:
+        for frame in self._connection.receive():
+            operation = frame.get("op")
+            if operation == "interrupt":
+                self._interrupt()
+            elif operation == "kill":
+                if frame.get("reason") == "output":
+                    self._end("output")
+                else:
+                    self._interrupted = self._interrupt_killed = True
+                    self._kill()
+
+    def _interrupt(self) -> None:
+        """First SIGINT to the payload's group, a while later SIGKILL for all."""
+        self._interrupted = True
+        if self._interrupt_deadline == float("inf"):
+            self._interrupt_deadline = time.monotonic() + INTERRUPT_SECONDS
+        try:
+            self._sync.send(handshake.SIGNAL + bytes([signal.SIGINT]))
+        except OSError:
+            return  # init is ending already
+
+    def _end(self, limit: LimitName) -> None:
+        if self._limit is None:
+            self._limit = limit
+        self._kill()
+
+    def _kill(self) -> None:
+        self._interrupt_deadline = float("inf")
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _read_exit(self) -> bool:
+        """Take init's last word; False when there is none to come."""
+        try:
+            message = self._sync.recv(handshake.MAX_MESSAGE_BYTES)
+        except OSError:
+            return False
+        if message[:1] == handshake.EXITED and len(message) >= 1 + EXIT.size:
+            code, number = EXIT.unpack_from(message, 1)
+            self._wall_seconds = time.monotonic() - self._begun
+            self._exit = (code, number, message[1 + EXIT.size :])
+        return bool(message)
+
+    def last_events(self) -> Iterator[Event]:
+        """Yield how it ended: limits and interrupt, the code's own error, and ``Exited``."""
+        self._read_pending()
+        oom_killed = bool(self._quietly(self._cgroup.sample, "oom_kills"))
+        if self._limit is not None:
+            yield LimitReached(limit=self._limit)
+        elif oom_killed:
+            yield LimitReached(limit="memory")
+        if self._interrupted:
+            yield Interrupted(killed=self._interrupt_killed)
+        code, number, slot = self._exit or (0, signal.SIGKILL, b"")
+        error = parse_error(slot)
+        if error is not None:
+            yield error
+        usage = replace(self._usage(), wall_seconds=self._wall_seconds)
+        ended_by_signal = {"exit_signal": number} if number else {"exit_code": code}
+        yield Exited(**ended_by_signal, oom_killed=oom_killed, usage=usage)
+
+    def _read_pending(self) -> None:
+        self._sync.setblocking(False)
+        while self._exit is None and self._read_exit():
+            pass
+
+    def _usage(self) -> Usage:
+        try:
+            return self._cgroup.usage()
+        except (ContainError, OSError):
+            return Usage()
+
+    @staticmethod
+    def _quietly(read: object, name: str) -> object:
+        try:
+            return getattr(read(), name)  # type: ignore[operator]
+        except (ContainError, OSError):
+            return None
+
+
+def parse_error(slot: bytes) -> CodeError | None:
+    """Return the error that the payload says it ended with; whatever else stands in the slot is no error.
+
+    The bytes come from inside: bounded by the slot, checked for types, never trusted for more than being shown.
+    """
+    if not slot:
+        return None
+    try:
+        data = json.loads(slot)
+        lines = tuple(str(line) for line in data["traceback"][:_MAX_TRACEBACK_LINES])
+        return CodeError(ename=str(data["ename"]), evalue=str(data["evalue"]), traceback=lines)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return None
+
+
+__all__ = ["INTERRUPT_SECONDS", "ClientGone", "Watcher", "parse_error"]

@@ -1,0 +1,71 @@
+"""``run``: code or a command in a fresh container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from container_magic.events import Event
+from container_magic.options import for_command, from_keywords
+from container_magic.plan import Plan
+from container_magic.report import ReportBuilder, RunReport
+from container_magic.runtime.run import Run, RunRequest, plan_for
+from container_magic.spec import ContainerSpec
+
+__all__ = ["Run", "RunRequest", "dry_run", "open_run", "run", "stream"]
+
+
+def open_run(request: RunRequest) -> Run:
+    """Start a container and return it as an iterator of events.
+
+    Raises:
+        ContainError: It cannot be made; nothing is left of it.
+    """
+    return Run(request)
+
+
+def dry_run(spec: ContainerSpec) -> Plan:
+    """Return what would be done for ``spec``, starting nothing.
+
+    Raises:
+        ContainError: It could not be done.
+    """
+    return plan_for(spec)
+
+
+def run(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) -> RunReport:
+    """Run Python source (or, given a list, a command) in a fresh container and return its report.
+
+    Args:
+        source: Source text, or the words of a command.
+        **options: The options of a run, keyword = long option with ``_``: ``mem="200M"``, ``cpus="0-1"``.
+
+    Raises:
+        OptionError: An option is unknown or malformed; nothing was started.
+        HostError: This host cannot do what was asked; nothing was started.
+        InternalError: The sandbox broke before the code ran.
+    """
+    builder = ReportBuilder()
+    for event in stream(source, **options):
+        builder.add(event)
+    return builder.report()
+
+
+def stream(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) -> Iterator[Event]:
+    """Run as ``run`` does and yield the events as they happen; closing the iterator ends the container."""
+    request = _request(source, options)
+    return _events(request)
+
+
+def _events(request: RunRequest) -> Iterator[Event]:
+    with open_run(request) as running:
+        yield from running
+
+
+def _request(source: str | bytes | Sequence[str | os.PathLike[str]], options: dict[str, Any]) -> RunRequest:
+    chosen = from_keywords(options)
+    if isinstance(source, (str, bytes)):
+        code = source.encode("utf-8", errors="surrogateescape") if isinstance(source, str) else source
+        return RunRequest(spec=chosen.spec, code=code)
+    return RunRequest(spec=for_command(chosen.spec, [os.fspath(word) for word in source]), code=None)

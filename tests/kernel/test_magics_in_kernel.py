@@ -1,0 +1,317 @@
+"""``%%contain`` in a real ipykernel over the Jupyter protocol, as a notebook uses it."""
+
+import time
+from dataclasses import dataclass, field
+
+import nbclient
+import nbformat
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+TIMEOUT_SECONDS = 60
+LIMITS = "--mem 200M --net none"
+
+
+@dataclass
+class Cell:
+    """What a kernel sent for one cell: messages of iopub with their times of arrival, and the reply."""
+
+    arrived: list = field(default_factory=list)
+    reply: dict = field(default_factory=dict)
+
+    def of(self, message_type):
+        """Return the contents of the messages of one type."""
+        return [content for _, kind, content in self.arrived if kind == message_type]
+
+    def text(self, stream):
+        """Return what was written to a stream."""
+        return "".join(content["text"] for content in self.of("stream") if content["name"] == stream)
+
+    def time_of(self, message_type, text):
+        """Return when the first message of a type that holds ``text`` came."""
+        return next(at for at, kind, content in self.arrived if kind == message_type and text in str(content))
+
+
+class Kernel:
+    """A kernel with the extension loaded."""
+
+    def __init__(self, manager, client):
+        self.manager, self.client = manager, client
+
+    def send(self, code):
+        """Send a cell and return the id of its request."""
+        return self.client.execute(code)
+
+    def collect(self, request, until=None):
+        """Return the messages of a request up to its reply, or up to the first stream text that holds ``until``."""
+        cell = Cell()
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            message = self.client.get_iopub_msg(timeout=deadline - time.monotonic())
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            cell.arrived.append((time.monotonic(), message["msg_type"], message["content"]))
+            if until is not None and until in cell.text("stdout"):
+                return cell
+            if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+                break
+        cell.reply = self.reply(request)
+        return cell
+
+    def reply(self, request):
+        """Return the content of the reply to a request."""
+        while True:
+            message = self.client.get_shell_msg(timeout=TIMEOUT_SECONDS)
+            if message["parent_header"].get("msg_id") == request:
+                return message["content"]
+
+    def run(self, code):
+        """Run a cell."""
+        return self.collect(self.send(code))
+
+    def value(self, expression):
+        """Return the text of an expression in the notebook itself."""
+        (content,) = self.run(expression).of("execute_result")
+        return content["data"]["text/plain"]
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """Start one kernel for this module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        manager, client = start_new_kernel(kernel_name="python3")
+    yield Kernel(manager, client)
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture
+def kernel(started):
+    """Return the kernel with fresh session defaults."""
+    loaded = started.run("%reload_ext container_magic\nget_ipython().user_ns.pop('_contain', None)\nNone")
+    assert loaded.reply["status"] == "ok"
+    return started
+
+
+def test_load_ext_takes_less_than_300_ms(kernel):
+    """Loading is quick in a kernel that has never seen the package."""
+    code = (
+        "import subprocess, sys\n"
+        "print(subprocess.run([sys.executable, '-c', '''\n"
+        "import time\n"
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "start = time.perf_counter()\n"
+        'shell.run_line_magic("load_ext", "container_magic")\n'
+        "print(time.perf_counter() - start)\n"
+        "'''], capture_output=True, text=True).stdout)"
+    )
+    assert float(kernel.run(code).text("stdout")) < 0.3
+
+
+def test_output_streams_while_the_cell_runs(kernel):
+    """The first line is in the notebook long before the cell is idle."""
+    code = "import time\nprint('first', flush=True)\ntime.sleep(1.5)\nprint('second')"
+    cell = kernel.run(f"%%contain {LIMITS}\n{code}")
+    assert cell.reply["status"] == "ok"
+    assert cell.text("stdout") == "first\nsecond\n"
+    assert cell.time_of("status", "idle") - cell.time_of("stream", "first") > 0.7
+
+
+def test_stdout_and_stderr_come_apart(kernel):
+    """Each stream is its own; colours stay, cursor moves go."""
+    code = "import sys\nprint('out')\nprint('\\x1b[31merr\\x1b[0m\\x1b[2J', file=sys.stderr)"
+    cell = kernel.run(f"%%contain {LIMITS}\n{code}")
+    assert cell.text("stdout") == "out\n"
+    assert cell.text("stderr") == "\x1b[31merr\x1b[0m\n"
+
+
+def test_report_is_one_display_with_text_and_html(kernel):
+    """After the output comes one display: a line of text and its HTML, with wall time and memory."""
+    cell = kernel.run(f"%%contain {LIMITS}\nprint('x')")
+    (content,) = cell.of("display_data")
+    assert set(content["data"]) == {"text/plain", "text/html"}
+    assert content["data"]["text/plain"].startswith("OK  ")
+    assert " wall" in content["data"]["text/plain"]
+    assert " of 200 MB" in content["data"]["text/plain"]
+    assert cell.time_of("stream", "x") <= cell.time_of("display_data", "OK")
+
+
+def test_quiet_shows_output_only(kernel):
+    """No report with ``--quiet``."""
+    cell = kernel.run(f"%%contain {LIMITS} --quiet\nprint('x')")
+    assert (cell.text("stdout"), cell.of("display_data")) == ("x\n", [])
+
+
+def test_failing_cell_is_an_error_with_the_containers_traceback(kernel):
+    """One error output with the contained name, message and traceback; nothing of the magic's frames."""
+    cell = kernel.run(f"%%contain {LIMITS}\nx = 1\ndef broken():\n    raise ValueError('bad value')\nbroken()")
+    (content,) = cell.of("error")
+    assert (content["ename"], content["evalue"]) == ("ValueError", "bad value")
+    traceback = "\n".join(content["traceback"])
+    assert "broken" in traceback
+    assert "line 3" in traceback
+    assert "line 4" in traceback
+    assert "container_magic" not in traceback
+    assert "magics.py" not in traceback
+    assert cell.reply["status"] == "error"
+    assert (cell.reply["ename"], cell.reply["evalue"]) == ("ValueError", "bad value")
+    assert cell.of("display_data")[0]["data"]["text/plain"].startswith("RUNTIME_ERROR")
+    assert kernel.value("_contain.error.ename") == "'ValueError'"
+
+
+def test_syntax_error_is_the_cells_own(kernel):
+    """A cell that does not parse fails like any cell."""
+    cell = kernel.run(f"%%contain {LIMITS}\nprint('a'\n")
+    (content,) = cell.of("error")
+    assert content["ename"] == "SyntaxError"
+
+
+def test_exit_zero_is_no_error(kernel):
+    """``sys.exit(0)`` ends the cell well, ``sys.exit(3)`` does not."""
+    assert kernel.run(f"%%contain {LIMITS}\nimport sys\nsys.exit(0)").reply["status"] == "ok"
+    assert kernel.run(f"%%contain {LIMITS}\nimport sys\nsys.exit(3)").reply["status"] == "error"
+    assert kernel.value("_contain.exit_code") == "3"
+
+
+def test_wall_limit_is_an_error_named_after_it(kernel):
+    """The sentence has the limit."""
+    cell = kernel.run(f"%%contain {LIMITS} --timeout 1s\nimport time\ntime.sleep(30)")
+    assert (cell.reply["ename"], cell.reply["evalue"]) == ("TimeLimit", "wall limit 1 s reached")
+
+
+def test_memory_limit_is_an_error_named_after_it(kernel):
+    """The sentence has the limit and what to try."""
+    cell = kernel.run("%%contain --mem 64M --net none\nx = bytearray(200_000_000)")
+    assert cell.reply["ename"] == "MemoryLimit"
+    assert cell.reply["evalue"].startswith("memory limit 64 MB reached; peak ")
+    assert cell.reply["evalue"].endswith("; try --mem 128M")
+
+
+def test_failing_cell_stops_the_cells_queued_behind_it(kernel):
+    """Run-all stops: what was sent together with the failing cell is not run."""
+    failing, queued = kernel.send(f"%%contain {LIMITS}\n1 / 0"), kernel.send("print('not reached')")
+    assert kernel.reply(failing)["status"] == "error"
+    assert kernel.reply(queued)["status"] == "aborted"
+
+
+def test_no_raise_error_lets_the_queue_go_on(kernel):
+    """The error is shown on stderr and the next cell runs."""
+    failing, queued = kernel.send(f"%%contain {LIMITS} --no-raise-error\n1 / 0"), kernel.send("print('reached')")
+    cell = kernel.collect(failing)
+    assert cell.reply["status"] == "ok"
+    assert "ZeroDivisionError" in cell.text("stderr")
+    assert cell.of("error") == []
+    assert kernel.collect(queued).text("stdout") == "reached\n"
+
+
+def test_nbclient_stops_at_a_failing_cell():
+    """A notebook runner sees the contained error as the cell's."""
+    cells = ["%load_ext container_magic", f"%%contain {LIMITS}\n1 / 0", "print('not reached')"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    with pytest.raises(nbclient.exceptions.CellExecutionError) as caught:
+        nbclient.NotebookClient(notebook, timeout=TIMEOUT_SECONDS, kernel_name="python3").execute()
+    assert caught.value.ename == "ZeroDivisionError"
+    assert notebook.cells[2].outputs == []
+
+
+def test_report_is_kept_in_the_session(kernel):
+    """``_contain`` is the last report, ``--result`` names one."""
+    kernel.run(f"%%contain {LIMITS} --result r\nprint('kept')")
+    assert kernel.value("(r.verdict, r.stdout, _contain is r)") == "('OK', 'kept\\n', True)"
+    kernel.run(f"%%contain {LIMITS}\npass")
+    assert kernel.value("_contain is r") == "False"
+    shown = kernel.run("r").of("execute_result")[0]["data"]
+    assert set(shown) == {"text/plain", "text/html"}
+
+
+def test_session_defaults_hold(kernel):
+    """``%contain --mem`` sets what later cells get; ``%contain`` shows it."""
+    assert kernel.run("%contain --mem 150M --net none").reply["status"] == "ok"
+    assert "--mem 150M" in kernel.run("%contain").text("stdout")
+    kernel.run("%%contain\npass")
+    assert kernel.value("_contain.usage.memory_limit_bytes == 150 * 1024**2") == "True"
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("--mem banana", "banana"),
+        ("--mem 1K", "1K"),
+        ("--cpus 9999", "9999"),
+        ("--cpus 3-1", "3-1"),
+        ("--net foo", "foo"),
+        ("-v /nonexistent:/x", "/nonexistent"),
+        ("--nothing-like-it", "--nothing-like-it"),
+    ],
+)
+def test_bad_option_is_one_message(kernel, line, named):
+    """One error without a traceback that names the value; no report, nothing ran."""
+    cell = kernel.run(f"%%contain {line}\nprint('not run')")
+    (content,) = cell.of("error")
+    assert named in content["evalue"]
+    assert len(content["traceback"]) <= 2
+    assert not any("File" in text or "---" in text for text in content["traceback"])
+    assert cell.reply["status"] == "error"
+    assert (cell.text("stdout"), cell.of("display_data")) == ("", [])
+
+
+def test_empty_cell_is_one_message(kernel):
+    """A cell without code is said to be empty."""
+    cell = kernel.run("%%contain --mem 200M\n\n")
+    assert cell.reply["status"] == "error"
+    assert "empty" in cell.reply["evalue"]
+
+
+def test_interrupt_ends_the_cell_and_the_next_one_works(kernel):
+    """The kernel's interrupt reaches the contained code, the cell fails, the kernel goes on."""
+    request = kernel.send(f"%%contain {LIMITS}\nimport time\nprint('started', flush=True)\ntime.sleep(60)")
+    kernel.collect(request, until="started")
+    asked = time.monotonic()
+    kernel.manager.interrupt_kernel()
+    cell = kernel.collect(request)
+    assert time.monotonic() - asked < 10
+    assert cell.reply["status"] == "error"
+    assert cell.reply["ename"] in ("KeyboardInterrupt", "Interrupted")
+    assert kernel.value("_contain.verdict") == "'INTERRUPTED'"
+    assert kernel.run(f"%%contain {LIMITS}\nprint('works')").text("stdout") == "works\n"
+
+
+def test_code_that_ignores_the_interrupt_is_killed(kernel):
+    """After the grace period the whole container ends, whatever the code does with SIGINT."""
+    code = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('started')\ntime.sleep(60)"
+    request = kernel.send(f"%%contain {LIMITS}\n{code}")
+    kernel.collect(request, until="started")
+    kernel.manager.interrupt_kernel()
+    cell = kernel.collect(request)
+    assert (cell.reply["ename"], cell.reply["evalue"]) == ("Interrupted", "interrupted and killed")
+    assert kernel.run("print('alive')").text("stdout") == "alive\n"
+
+
+def test_odd_bytes_arrive(kernel):
+    """NUL and bytes that are no UTF-8 are shown, replaced where need be, and nothing after them is lost."""
+    code = "import sys\nsys.stdout.buffer.write(b'a\\x00b\\xff\\xfec\\n')\nprint('end')"
+    assert kernel.run(f"%%contain {LIMITS}\n{code}").text("stdout") == "a\0b\ufffd\ufffdc\nend\n"
+
+
+def test_dry_run_prints_the_plan(kernel):
+    """What would be enforced, a line each; nothing ran."""
+    cell = kernel.run(f"%%contain {LIMITS} --dry-run\nprint('not run')")
+    assert "memory" in cell.text("stdout")
+    assert "not run" not in cell.text("stdout")
+    assert kernel.value("'_contain' in globals()") == "False"
+
+
+def test_doctor_verb_prints_checks(kernel):
+    """``%contain doctor`` is ``contain doctor``."""
+    cell = kernel.run("%contain doctor")
+    assert cell.reply["status"] == "ok"
+    assert len(cell.text("stdout").splitlines()) > 3
+
+
+def test_tab_completes_options(kernel):
+    """The kernel answers a completion request with the options."""
+    line = "%%contain --cpu-t"
+    reply = kernel.reply(kernel.client.complete(line, len(line)))
+    assert reply["matches"] == ["--cpu-time"]

@@ -1,0 +1,95 @@
+"""The failure of contained code as an exception with the container's own name."""
+
+import pytest
+
+from container_magic.display.failure import NAME_LIMIT, CellError, failure
+from container_magic.events import CodeError, Limit
+from container_magic.report import ReportUsage, RunReport
+
+MIB = 1024**2
+ERROR = CodeError(ename="ValueError", evalue="bad", traceback=("Traceback", "  cell line 1", "ValueError: bad"))
+
+
+def test_failing_code_has_its_own_name_message_and_traceback():
+    """The class is called as the container's, ``str`` is its message, the lines are its traceback."""
+    error = failure(RunReport(verdict="RUNTIME_ERROR", exit_code=1, error=ERROR))
+    assert isinstance(error, CellError)
+    assert (type(error).__name__, str(error)) == ("ValueError", "bad")
+    assert not isinstance(error, ValueError)
+    assert error._render_traceback_() == list(ERROR.traceback)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        RunReport(verdict="OK", exit_code=0),
+        RunReport(verdict="OK", exit_code=0, error=ERROR),
+        RunReport(verdict="OUTPUT_LIMIT", exit_code=0, truncated=True),
+    ],
+)
+def test_code_that_ends_with_zero_does_not_fail(report):
+    """What the code claims of itself, and output that was cut, are no failures."""
+    assert failure(report) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "sentence"),
+    [
+        ({"verdict": "RUNTIME_ERROR", "exit_code": 3}, "RuntimeFailure", "exit code 3"),
+        ({"verdict": "SIGNALED", "exit_signal": 11}, "Signaled", "signal 11 (SIGSEGV)"),
+        ({"verdict": "TIME_LIMIT", "limits_reached": ("wall",)}, "TimeLimit", "wall limit 2 s reached"),
+        ({"verdict": "OUTPUT_LIMIT", "exit_signal": 13}, "OutputLimit", "output limit reached"),
+        ({"verdict": "INTERRUPTED", "exit_signal": 2}, "Interrupted", "interrupted"),
+        ({"verdict": "INTERNAL_ERROR"}, "InternalError", "ended, but nobody knows how"),
+        (
+            {
+                "verdict": "MEMORY_LIMIT",
+                "usage": ReportUsage(memory_limit_bytes=200 * MIB, memory_peak_bytes=200 * MIB),
+            },
+            "MemoryLimit",
+            "memory limit 200 MB reached; peak 200 MB; try --mem 400M",
+        ),
+    ],
+)
+def test_end_without_error_of_the_code_is_named_by_verdict(fields, name, sentence):
+    """Limits, signals and interrupts say in one sentence what happened, with the figure."""
+    error = failure(RunReport(**fields, limits=(Limit(name="timeout", value=2.0, by="supervisor"),)))
+    assert (type(error).__name__, str(error)) == (name, sentence)
+    assert error._render_traceback_() == [f"{name}: {sentence}"]
+
+
+def test_limit_is_named_below_the_error_of_the_code():
+    """Code that saw its child killed for memory shows its own error, and what was behind it."""
+    error = failure(RunReport(verdict="MEMORY_LIMIT", exit_code=1, oom_killed=True, error=ERROR))
+    assert type(error).__name__ == "ValueError"
+    assert error._render_traceback_() == [*ERROR.traceback, "MemoryLimit: memory limit reached"]
+
+
+def test_error_without_traceback_shows_name_and_message():
+    """The notebook always has at least one line."""
+    error = failure(RunReport(verdict="RUNTIME_ERROR", exit_code=1, error=CodeError(ename="E", evalue="why")))
+    assert error._render_traceback_() == ["E: why"]
+
+
+@pytest.mark.parametrize(
+    ("ename", "name"),
+    [
+        ("", "Error"),
+        ("\0", "Error"),
+        ("A\0\x1b[31mB\n C", "ABC"),
+        ("X" * 9999, "X" * NAME_LIMIT),
+        ("módulo.É", "módulo.É"),
+    ],
+)
+def test_hostile_names_become_class_names(ename, name):
+    """Whatever the container calls its error, it can be raised and shown."""
+    error = failure(RunReport(verdict="RUNTIME_ERROR", exit_code=1, error=CodeError(ename=ename, evalue="")))
+    assert type(error).__name__ == name
+
+
+def test_traceback_and_message_keep_colours_at_most():
+    """Escape sequences of a traceback are reduced; the message has none."""
+    hostile = CodeError(ename="E", evalue="\x1b[31mred\x1b]0;t\x07", traceback=("\x1b[31mline\x1b[0m\x1b[2J\0",))
+    error = failure(RunReport(verdict="RUNTIME_ERROR", exit_code=1, error=hostile))
+    assert str(error) == "red"
+    assert error._render_traceback_() == ["\x1b[31mline\x1b[0m"]
