@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from container_magic.options import ParsedLine, RunOptions
     from container_magic.report import RunReport
     from container_magic.spec import ContainerSpec
-    from container_magic.verbs.doctor import Check
     from container_magic.verbs.run import RunRequest
 
 EXIT_TIME_LIMIT = 124
@@ -120,26 +119,10 @@ def _doctor(words: Sequence[str]) -> int:
     wanted = [part for word in words for part in (word.split("=", 1) if word.startswith("--format=") else [word])]
     if wanted not in ([], ["--format", "json"]):
         raise OptionError(f"contain doctor does not take {' '.join(words)!r}; accepted: --format json")
+    from container_magic.display.tables import checks_json, checks_text
     from container_magic.verbs.doctor import doctor
 
-    return _say(_checks_json(doctor()) if wanted else _checks_text(doctor()))
-
-
-def _checks_json(checks: Sequence[Check]) -> str:
-    import json
-
-    fields = ("name", "ok", "detail", "remedy")
-    return json.dumps([{field: getattr(check, field) for field in fields} for check in checks], indent=2) + "\n"
-
-
-def _checks_text(checks: Sequence[Check]) -> str:
-    marks = {True: "yes", False: "no", None: "-"}
-    width = max((len(check.name) for check in checks), default=0)
-    lines = []
-    for check in checks:
-        remedy = f"; remedy: {check.remedy}" if check.remedy else ""
-        lines.append(f"{marks[check.ok]:<4}{check.name:<{width}}  {check.detail}{remedy}\n")
-    return "".join(lines)
+    return _say((checks_json(doctor()) if wanted else checks_text(doctor())) + "\n")
 
 
 def _run(words: Sequence[str]) -> int:
@@ -273,6 +256,8 @@ def _show(report: RunReport, options: RunOptions) -> None:
         except OSError as error:
             raise InternalError(f"cannot write the report to {options.report_file}: {error.strerror}") from None
     if options.quiet or options.report == "none":
+        if report.verdict == "INTERNAL_ERROR" and report.error is not None:  # that is no report, it is our own failure
+            _say(f"contain: {report.error.evalue}\n", fd=2)
         return
     from container_magic.display.text import report_full, report_line
 

@@ -20,7 +20,7 @@ from container_magic.host import HostFeatures
 from container_magic.linux.userns import IdMapping
 from container_magic.rootfs.host import Lower
 from container_magic.rootfs.operations import mount_operations
-from container_magic.spec import ContainerSpec, DeviceRate, Mount, Resources
+from container_magic.spec import ContainerSpec, DeviceRate, Mount, Resources, Rlimit
 
 MIB = 1024 * 1024
 _LARGEST_DEFAULT_DISK = 512 * MIB
@@ -58,7 +58,7 @@ class Plan:
     def describe(self) -> list[str]:
         """Return what will be done, a line each."""
         process = self.spec.process
-        namespaces = [name for name in ("user", "mount", "pid", "ipc", "uts", "cgroup")]
+        namespaces = ["user", "mount", "pid", "ipc", "uts", "cgroup"]
         if self.spec.network == "none":
             namespaces.append("network (lo only)")
         lines = [f"namespaces: {', '.join(namespaces)}"]
@@ -184,13 +184,13 @@ def _check_user(spec: ContainerSpec, features: HostFeatures) -> None:
         raise OptionError(f"--user {user}: a container has the ids 0-{features.id_mappings[0].size - 1}")
 
 
-def _check_rlimits(spec: ContainerSpec) -> tuple[object, ...]:
+def _check_rlimits(spec: ContainerSpec) -> tuple[Rlimit, ...]:
     """Refuse what setrlimit would refuse: raising a hard limit needs CAP_SYS_RESOURCE of the host."""
     for limit in spec.process.rlimits:
-        _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"))
+        _, hard = resource.getrlimit(getattr(resource, limit.name))
         wanted = float("inf") if limit.hard == -1 else limit.hard
         if wanted > (float("inf") if hard == resource.RLIM_INFINITY else hard):
-            raise HostError(f"cannot set --ulimit {limit.name} to {limit.hard}: the hard limit of this process is {hard}")
+            raise HostError(f"cannot set --ulimit {limit.name[7:].lower()} to {limit.hard}: the hard limit of this process is {hard}")
     return spec.process.rlimits
 
 
@@ -236,4 +236,4 @@ def _own_limits(spec: ContainerSpec, assessment: Assessment) -> Iterable[Limit]:
     if spec.root.disk_bytes is not None:
         yield Limit(name="disk", value=spec.root.disk_bytes, by="tmpfs size")
     for limit in spec.process.rlimits:
-        yield Limit(name=f"ulimit {limit.name}", value=limit.soft, by="setrlimit")
+        yield Limit(name=f"ulimit {limit.name[7:].lower()}", value=limit.soft, by="setrlimit")

@@ -17,9 +17,11 @@ from container_magic.report import dropped_marker
 STRING_LIMIT = 4096
 """Characters of an OSC, DCS or similar string; one that is longer is no string: its text is shown as text."""
 
-_CSI = r"(?:\x1b\[|\x9b)"
+# A pattern begins with this class, so that the search skips text at full speed; what follows looks back at it.
+_CONTROL = r"[\x01-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+_CSI = r"(?:(?<=\x1b)\[|(?<=\x9b))"
 _CSI_BODY = r"[0-?]{0,256}+[ -/]{0,16}+"
-_STRING = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])"
+_STRING = r"(?:(?<=\x1b)[\]PX^_]|(?<=[\x90\x98\x9d-\x9f]))"
 # No control but those of layout, hence no second introducer: scanning stays linear whatever is thrown at it.
 _STRING_BODY = rf"[^\x00-\x07\x0e-\x1f\x7f-\x9f]{{0,{STRING_LIMIT}}}+"
 
@@ -27,18 +29,13 @@ _WHOLE = rf"""
     (?P<sgr>{_CSI}(?P<parameters>[0-9;:]{{0,256}}+)m)
   | {_CSI}{_CSI_BODY}[@-~]
   | {_STRING}{_STRING_BODY}(?:\x1b\\|\x07|\x9c)
-  | \x1b[ -/]{{1,16}}+[0-~]
-  | \x1b(?![\[\]PX^_])[0-~]
+  | (?<=\x1b)[ -/]{{1,16}}+[0-~]
+  | (?<=\x1b)(?![\[\]PX^_])[0-~]
 """
-_UNFINISHED = rf"""
-  | (?P<unfinished>(?:{_CSI}{_CSI_BODY}|{_STRING}{_STRING_BODY}\x1b?|\x1b[ -/]{{0,16}}+)\Z)
-"""
-# what is no whole sequence: the control goes, the rest of it is text
-_ALONE = r"""
-  | [\x01-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]
-"""
-_INSIDE = re.compile(_WHOLE + _UNFINISHED + _ALONE, re.VERBOSE)
-_AT_END = re.compile(_WHOLE + _ALONE, re.VERBOSE)
+_UNFINISHED = rf"(?P<unfinished>(?:{_CSI}{_CSI_BODY}|{_STRING}{_STRING_BODY}\x1b?|(?<=\x1b)[ -/]{{0,16}}+)\Z)"
+# the last, empty alternative: what is no whole sequence loses its control, and the rest of it is text
+_INSIDE = re.compile(f"{_CONTROL}(?:{_WHOLE}|{_UNFINISHED}|)", re.VERBOSE)
+_AT_END = re.compile(f"{_CONTROL}(?:{_WHOLE}|)", re.VERBOSE)
 _RESET_PARAMETERS = re.compile(r"(?:.*;)?0*\Z")
 _SGR_RESET = "\x1b[0m"
 
@@ -78,12 +75,11 @@ class EscapeFilter:
         return text + (_SGR_RESET if styled else "")
 
     def _replace(self, match: re.Match[str]) -> str:
-        groups = match.groupdict()
-        if groups["sgr"] is not None:
-            self._styled = _RESET_PARAMETERS.match(groups["parameters"]) is None
-            return f"\x1b[{groups['parameters']}m"
-        if groups.get("unfinished") is not None:
-            self._unfinished = groups["unfinished"]
+        if match.lastgroup == "sgr":
+            self._styled = _RESET_PARAMETERS.match(match["parameters"]) is None
+            return f"\x1b[{match['parameters']}m"
+        if match.lastgroup == "unfinished":
+            self._unfinished = match[0]
             return ""
         return "\n" if match[0] in "\x0b\x0c" else ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -24,4 +23,5 @@ def checks_text(checks: Sequence[Check]) -> str:
 
 def checks_json(checks: Sequence[Check]) -> str:
     """Return the checks of ``contain doctor`` as a JSON list of objects."""
-    return json.dumps([dataclasses.asdict(check) for check in checks], indent=2)
+    fields = ("name", "ok", "detail", "remedy")
+    return json.dumps([{field: getattr(check, field) for field in fields} for check in checks], indent=2)

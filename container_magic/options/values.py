@@ -101,9 +101,9 @@ def choice(*accepted: str) -> Callable[[str], str]:
 
 
 def rlimit(text: str) -> Rlimit:
-    """``--ulimit``: OCI's ``RLIMIT_NOFILE`` for Docker's ``nofile``."""
+    """``--ulimit``: Docker's name (``nofile``) and two limits."""
     ulimit = units.parse_ulimit(text)
-    return Rlimit(name=f"RLIMIT_{ulimit.name.upper()}", soft=ulimit.soft, hard=ulimit.hard)
+    return Rlimit(name=ulimit.name, soft=ulimit.soft, hard=ulimit.hard)
 
 
 def device_bps(text: str) -> DeviceRate:

@@ -5,6 +5,7 @@ Standard library only, and nothing of this package stays visible to the code tha
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import linecache
@@ -12,11 +13,14 @@ import mmap
 import os
 import signal
 import sys
+import threading
+import traceback
 import types
 from collections.abc import Sequence
 from typing import NoReturn
 
-CELL = "<cell>"
+# what Python itself calls code that comes from no file
+_UNNAMED = {"": "<cell>", "-c": "<string>", "-": "<stdin>"}
 _MAX_TEXT = 16_000
 _MAX_LINES = 60
 
@@ -30,7 +34,7 @@ def run_cell(source: bytes, argv: Sequence[str], error_slot: mmap.mmap, *, show_
     _open_streams()
     _forget_ourselves()
     filename, module = _prepare_main(source, argv)
-    sys.argv = list(argv) or [filename]
+    sys.argv = list(argv) or [""]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = 1
     try:
@@ -66,11 +70,12 @@ def _prepare_main(source: bytes, argv: Sequence[str]) -> tuple[str, types.Module
     module.__dict__["__builtins__"] = __builtins__
     module.__dict__["__spec__"] = None
     sys.modules["__main__"] = module
-    filename = argv[0] if argv else CELL
+    name = argv[0] if argv else ""
+    filename = _UNNAMED.get(name, name)
     text = source.decode("utf-8", errors="replace")
     # multiprocessing's spawn and forkserver import the main module anew from its file: only code that guards itself
     # with __name__ == "__main__" can bear that
-    if argv or "__main__" in text:
+    if name not in _UNNAMED or "__main__" in text:
         path = f"{os.getcwd().rstrip('/')}/{os.path.basename(filename).strip('<>')}"
         filename = path if path.endswith(".py") else f"{path}.py"
         try:
@@ -78,7 +83,7 @@ def _prepare_main(source: bytes, argv: Sequence[str]) -> tuple[str, types.Module
                 file.write(source)
             module.__file__ = filename
         except OSError:
-            filename = argv[0] if argv else CELL  # a read-only or mounted directory: no file, no spawn
+            filename = _UNNAMED.get(name, name)  # a read-only or mounted directory: no file, no spawn
     linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
     return filename, module
 
@@ -94,11 +99,19 @@ def _execute(
         error.__traceback__ = _own_frames(error, filename)
         leave_error(error_slot, *_describe(error))
         if show_traceback:
-            sys.excepthook(type(error), error, error.__traceback__)
+            _show(error)
         if isinstance(error, KeyboardInterrupt):
             return 128 + signal.SIGINT
         return 1
     return 0
+
+
+def _show(error: BaseException) -> None:
+    if sys.excepthook is not sys.__excepthook__:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return
+    # the default hook is C and knows no linecache: it could not show the lines of a cell that is in no file
+    traceback.print_exception(error)
 
 
 def _exit_code(stop: SystemExit) -> int:
@@ -130,8 +143,6 @@ def leave_error(error_slot: mmap.mmap, ename: str, evalue: str, traceback: Seque
 
 
 def _describe(error: BaseException) -> tuple[str, str, list[str]]:
-    import traceback
-
     try:
         evalue = str(error)
     except Exception:
@@ -147,9 +158,6 @@ def _describe(error: BaseException) -> tuple[str, str, list[str]]:
 
 def _finish(code: int) -> NoReturn:
     """End as the interpreter does: threads joined, exit handlers run, streams flushed; then without unwinding."""
-    import atexit
-    import threading
-
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()

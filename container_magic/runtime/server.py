@@ -14,15 +14,8 @@ from container_magic.process.zygote import serve
 from container_magic.runtime.supervisor import supervise
 from container_magic.spec import remember_hints
 
-# what a payload or a supervisor would import each for itself
-_PRELOAD = (
-    "atexit",
-    "container_magic.cgroups.v1",
-    "container_magic.cgroups.v2",
-    "linecache",
-    "threading",
-    "traceback",
-)
+# what every supervisor would import for itself
+_PRELOAD = ("container_magic.cgroups.v1", "container_magic.cgroups.v2")
 
 def main() -> None:
     """Serve; the descriptors by purpose are JSON on the command line."""

@@ -15,7 +15,7 @@ import pytest
 
 from container_magic import __version__, cli
 from container_magic.errors import HostError, InternalError, NotFoundError
-from container_magic.events import Created, Deleted, Exited, Interrupted, LimitReached, Output, Started, Usage
+from container_magic.events import Created, Deleted, Exited, Failed, Interrupted, LimitReached, Output, Started, Usage
 
 OK = Exited(exit_code=0, usage=Usage(wall_seconds=0.5, cpu_seconds=0.25))
 
@@ -27,7 +27,6 @@ class FakeRequest:
     spec: object
     code: bytes | None
     stdin: int | None = None
-    keep_output: bool = True
 
 
 class FakeVerb:
@@ -295,6 +294,13 @@ def test_run_without_an_end_is_125(verb):
     assert cli.main(["run", "--quiet", "-c", "1"]) == 125
 
 
+def test_sandbox_that_breaks_on_the_way_is_125_and_says_why_even_when_quiet(verb, capfd):
+    """``--quiet`` leaves out the report, not our own failure."""
+    verb.events = [Created(container_id="c1"), Started(), Failed(message="the supervisor died", hint="contain doctor")]
+    assert cli.main(["run", "--quiet", "-c", "1"]) == 125
+    assert capfd.readouterr() == ("", "contain: the supervisor died\nhint: contain doctor\n")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -389,7 +395,7 @@ def test_version_is_the_packages(capfd, words):
 @pytest.fixture
 def doctor(monkeypatch):
     """Put three checks in the place of the host's."""
-    check = types.SimpleNamespace
+    check = dataclasses.make_dataclass("Check", ["name", "ok", "detail", "remedy"])
     checks = [
         check(name="overlay", ok=True, detail="mounts in a user namespace", remedy=""),
         check(name="memory", ok=False, detail="no memory controller", remedy="boot with cgroup_enable=memory"),

@@ -96,7 +96,7 @@ def test_resource_option_lands_in_its_field(line, field, value):
         ("--cpu-time 500ms", "spec.watch.cpu_seconds", 0.5),
         ("--max-output 64K", "spec.watch.output_bytes", 65536),
         ("--ulimit nofile=9:10 --ulimit core=0", "spec.process.rlimits",
-         (Rlimit(name="RLIMIT_NOFILE", soft=9, hard=10), Rlimit(name="RLIMIT_CORE", soft=0, hard=0))),
+         (Rlimit(name="nofile", soft=9, hard=10), Rlimit(name="core", soft=0, hard=0))),
         ("--net host", "spec.network", "host"),
         ("--network none", "spec.network", "none"),
         ("--hostname grader-1", "spec.hostname", "grader-1"),

@@ -1,0 +1,160 @@
+"""``doctor``: what this host can enforce, line by line, with the remedy for what it cannot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from container_magic import host
+from container_magic.cgroups.enforce import assess
+from container_magic.cgroups.facts import CgroupFacts
+from container_magic.cgroups.prepare import prepare
+from container_magic.errors import ContainError
+from container_magic.events import Limit
+from container_magic.spec import DeviceRate, Resources
+
+_USERNS_PROBE = (
+    "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True); "
+    "sys.exit(ctypes.get_errno() if libc.unshare(0x10000000) else 0)"
+)
+_SWITCHES = (
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
+    ("/proc/sys/user/max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=15000"),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns,`",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of the doctor: ``ok`` is None where the answer is neither good nor bad."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    remedy: str = ""
+
+
+def doctor() -> list[Check]:
+    """Look at this host and try a container; every check is made whatever the others say."""
+    checks = [_try(name, check) for name, check in _BASICS]
+    if all(check.ok is not False for check in checks):
+        facts = prepare(host.probe().cgroups)
+        checks += _limits(facts)
+        checks.append(_try("a container", _container))
+    return checks
+
+
+def _try(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except ContainError as error:
+        return Check(name=name, ok=False, detail=error.message, remedy=error.hint)
+    except OSError as error:
+        return Check(name=name, ok=False, detail=str(error))
+
+
+def _platform() -> Check:
+    host.check_platform()
+    return Check(name="platform", ok=True, detail=f"Linux {os.uname().release} on {os.uname().machine}")
+
+
+def _privilege() -> Check:
+    features = host.probe()
+    if features.rootless:
+        detail = "ordinary user: container root is you, one id is mapped"
+        return Check(name="privilege", ok=None, detail=detail, remedy="root maps a range of ids, for --user and images")
+    mapping = features.id_mappings[0]
+    last = mapping.host_id + mapping.size - 1
+    return Check(name="privilege", ok=True, detail=f"root: container ids are {mapping.host_id}-{last} of the host")
+
+
+def _user_namespaces() -> Check:
+    # in a process of its own: a threaded one may not unshare, and none should try with the user's work in it
+    probe = subprocess.run([sys.executable, "-I", "-S", "-c", _USERNS_PROBE], capture_output=True, check=False)
+    if probe.returncode == 0:
+        return Check(name="user namespaces", ok=True, detail="can be made")
+    remedy = next((text for path, bad, text in _SWITCHES if _reads(path) == bad), "allow unshare(CLONE_NEWUSER) here")
+    return Check(name="user namespaces", ok=False, detail=os.strerror(probe.returncode), remedy=f"as root: {remedy}")
+
+
+def _overlay() -> Check:
+    with open("/proc/filesystems", encoding="ascii") as file:
+        known = any(line.split()[-1] == "overlay" for line in file)
+    if known:
+        return Check(name="overlayfs", ok=True, detail="known to the kernel")
+    return Check(name="overlayfs", ok=False, detail="not known to the kernel", remedy="as root: modprobe overlay")
+
+
+def _seccomp() -> Check:
+    actions = _reads("/proc/sys/kernel/seccomp/actions_avail")
+    if "errno" in actions.split():
+        return Check(name="seccomp", ok=True, detail="filters can be installed")
+    return Check(name="seccomp", ok=False, detail="the kernel has no seccomp filters", remedy="boot a kernel with CONFIG_SECCOMP_FILTER=y")
+
+
+_BASICS: tuple[tuple[str, Callable[[], Check]], ...] = (
+    ("platform", _platform),
+    ("privilege", _privilege),
+    ("user namespaces", _user_namespaces),
+    ("overlayfs", _overlay),
+    ("seccomp", _seccomp),
+)
+
+
+def _limits(facts: CgroupFacts) -> Iterator[Check]:
+    mounted = "no cgroup file system" if facts.setup == "none" else f"cgroup {facts.setup}"
+    bases = ", ".join(sorted(set(facts.bases.values())))
+    yield Check(name="cgroups", ok=bool(facts.bases), detail=f"{mounted}; groups are made in {bases or 'none'}")
+    for name, resources in _EXAMPLES.items():
+        assessment = assess(facts, resources(facts))
+        refusal = next(iter(assessment.refusals), None)
+        if refusal is None:
+            yield Check(name=name, ok=True, detail=f"enforced by {_files(assessment.limits)}")
+        else:
+            yield Check(name=name, ok=False, detail=refusal.reason, remedy=refusal.hint)
+
+
+def _rate(facts: CgroupFacts) -> Resources:
+    major, minor = map(int, next(iter(facts.disks), "0:0").split(":"))
+    rate = DeviceRate(path=f"/dev/block/{major}:{minor}", major=major, minor=minor, rate=1 << 20)
+    return Resources(device_read_bps=(rate,))
+
+
+_EXAMPLES: dict[str, Callable[[CgroupFacts], Resources]] = {
+    "--mem": lambda _: Resources(memory_bytes=64 << 20, memory_swap_bytes=-1),
+    "--memory-swap": lambda _: Resources(memory_bytes=64 << 20),
+    "--cpus AMOUNT": lambda _: Resources(cpus=0.5),
+    "--cpus SET": lambda facts: Resources(cpuset_cpus=facts.cpus or "0"),
+    "--cpu-shares": lambda _: Resources(cpu_shares=512),
+    "--pids": lambda _: Resources(pids=64),
+    "--device-read-bps": _rate,
+    "--blkio-weight": lambda _: Resources(blkio_weight=500),
+}
+
+
+def _files(limits: tuple[Limit, ...]) -> str:
+    return ", ".join(dict.fromkeys(limit.by for limit in limits)) or "nothing: there is nothing to limit"
+
+
+def _container() -> Check:
+    from container_magic.verbs.run import run
+
+    report = run("print(6 * 7)")
+    good = report.ok and report.stdout == "42\n"
+    detail = f"made, run and removed in {report.usage.startup_seconds or 0:.3f} s" if good else f"{report.verdict}: {report.stderr}"
+    return Check(name="a container", ok=good, detail=detail)
+
+
+def _reads(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
