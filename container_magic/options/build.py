@@ -95,7 +95,7 @@ class _Merged(Layer):
 
     def add(self, layer: Layer, *, explicit: bool = True) -> None:
         if "cpuset_cpus" in layer.scalars and is_range(self.scalars.get("cpus")):
-            pass
+            self._forget("cpus")
         for keyword in layer.scalars:
             self._forget(_ALTERNATIVES.get(keyword, ""))
         self.scalars |= layer.scalars

@@ -6,6 +6,7 @@ Standard library only, and nothing of this package stays visible to the code tha
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
 import json
 import linecache
@@ -76,14 +77,10 @@ def _prepare_main(source: bytes, argv: Sequence[str]) -> tuple[str, types.Module
     # multiprocessing's spawn and forkserver import the main module anew from its file: only code that guards itself
     # with __name__ == "__main__" can bear that
     if name not in _UNNAMED or "__main__" in text:
-        path = f"{os.getcwd().rstrip('/')}/{os.path.basename(filename).strip('<>')}"
-        filename = path if path.endswith(".py") else f"{path}.py"
-        try:
-            with open(filename, "xb") as file:
-                file.write(source)
-            module.__file__ = filename
-        except OSError:
-            filename = _UNNAMED.get(name, name)  # a read-only or mounted directory: no file, no spawn
+        path = f"/tmp/{os.path.basename(filename).strip('<>') or 'main'}"  # noqa: S108 - the container's own
+        with contextlib.suppress(OSError), open(path, "xb") as file:  # a read-only root: no file, no spawn
+            file.write(source)
+            module.__file__ = path
     linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
     return filename, module
 
