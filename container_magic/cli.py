@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -172,7 +173,27 @@ def _request(spec: ContainerSpec, code: bytes | None, *, code_is_stdin: bool) ->
     from container_magic.verbs.run import RunRequest
 
     own_stdin = not code_is_stdin and not spec.process.stdin_is_code and _is_open(0)
-    return RunRequest(spec=spec, code=code, stdin=0 if own_stdin else None)
+    return RunRequest(spec=spec, code=code, stdin=_stdin() if own_stdin else None)
+
+
+def _stdin() -> int:
+    """Return what the program reads: descriptor 0, or a pipe from the terminal behind it.
+
+    A terminal itself stays outside: its descriptor can be written to as well, past the output cap, with escape
+    sequences (CVE-2017-5226 and its like).
+    """
+    if not os.isatty(0):
+        return 0
+    reader, writer = os.pipe()
+    threading.Thread(target=_copy_terminal, args=(writer,), daemon=True).start()
+    return reader
+
+
+def _copy_terminal(writer: int) -> None:
+    with contextlib.suppress(OSError):
+        while data := os.read(0, 65536):
+            write_all(writer, data)
+    os.close(writer)
 
 
 def _is_open(fd: int) -> bool:

@@ -95,7 +95,9 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
         return {keyword: value for keyword, value in values.items() if value is not None}
 
     def _set_defaults(self, words: list[str]) -> None:
-        given = options.keywords_from_argv(words, "magic")
+        options.from_argv(words, "magic", self._defaults())
+        given = options.parse_line(words, "magic").texts
+        # the next line has to make sense with these alone, not only over the old ones
         options.from_keywords({}, {**self._defaults(), **given}, front="magic")
         for keyword, value in given.items():
             setattr(self, keyword, value)

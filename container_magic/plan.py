@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from container_magic.cgroups.enforce import Assessment, Refusal, assess, option_name, without
-from container_magic.errors import HostError, NotFoundError, OptionError
+from container_magic.errors import HostError, OptionError
 from container_magic.events import Downgrade, Limit
 from container_magic.host import HostFeatures
 from container_magic.linux.userns import IdMapping
@@ -30,7 +30,7 @@ _DEVICE_FIELDS = ("device_read_bps", "device_write_bps", "device_read_iops", "de
 _KEYWORDS = {
     "memory_bytes": ("mem", "memory"),
     "memory_swap_bytes": ("memory_swap", "mem", "memory"),
-    "cpuset_cpus": ("cpuset_cpus", "cpus"),
+    "cpuset_cpus": ("cpus", "cpuset_cpus"),
 }
 
 
@@ -76,13 +76,12 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
 
     Raises:
         OptionError: A value makes no sense on this host (a CPU that it lacks, a path that is no directory).
-        NotFoundError: A path that the spec names does not exist.
         HostError: A limit that was asked for cannot be enforced here.
     """
     _check_mounts(spec.mounts)
     _check_user(spec, features)
     resources = _default_memory(_resolve_devices(spec.resources), spec, features)
-    _check_cpus(resources, features)
+    _check_cpus(resources, spec, features)
     assessment = assess(features.cgroups, resources)
     downgrades = _settle(assessment.refusals, spec)
     resources = without(resources, assessment.refusals)
@@ -116,7 +115,7 @@ def _settle(refusals: Iterable[Refusal], spec: ContainerSpec) -> tuple[Downgrade
         name = option_name(refusal.field)
         asked_for = any(keyword in spec.explicit for keyword in _KEYWORDS.get(refusal.field, (refusal.field, name)))
         if asked_for and not spec.best_effort:
-            hint = f"{refusal.hint}; or --best-effort to run without it" if refusal.hint else "--best-effort runs without it"
+            hint = f"{refusal.hint}, or --best-effort to run without it" if refusal.hint else "--best-effort runs without it"
             raise HostError(f"cannot enforce {_flag(refusal.field, spec)} {refusal.asked}: {refusal.reason}", hint=hint)
         downgrades.append(Downgrade(name=name, asked=refusal.asked, got="not limited", reason=refusal.reason))
     return tuple(downgrades)
@@ -145,11 +144,11 @@ def _default_disk(resources: Resources) -> int:
     return min(resources.memory_bytes // 2, _LARGEST_DEFAULT_DISK)
 
 
-def _check_cpus(resources: Resources, features: HostFeatures) -> None:
+def _check_cpus(resources: Resources, spec: ContainerSpec, features: HostFeatures) -> None:
     """Refuse CPUs that this process may not use, whether or not a cgroup could hold the set."""
     for refusal in assess(features.cgroups, resources).refusals:
         if refusal.field in ("cpus", "cpuset_cpus", "cpuset_mems") and refusal.reason.startswith(("this process", "the amount")):
-            raise OptionError(f"--{refusal.field.replace('_', '-')} {refusal.asked}: {refusal.reason}", hint=refusal.hint)
+            raise OptionError(f"{_flag(refusal.field, spec)} {refusal.asked}: {refusal.reason}", hint=refusal.hint)
 
 
 def _resolve_devices(resources: Resources) -> Resources:
@@ -161,7 +160,7 @@ def _resolve_device(rate: DeviceRate) -> DeviceRate:
     try:
         status = os.stat(rate.path)
     except OSError as error:
-        raise NotFoundError(f"no block device {rate.path}: {error.strerror}", hint="`lsblk` lists them") from error
+        raise OptionError(f"no block device {rate.path}: {error.strerror}", hint="`lsblk` lists them") from error
     if not stat.S_ISBLK(status.st_mode):
         raise OptionError(f"{rate.path} is not a block device", hint="`lsblk` lists them")
     return dataclasses.replace(rate, major=os.major(status.st_rdev), minor=os.minor(status.st_rdev))
@@ -170,7 +169,7 @@ def _resolve_device(rate: DeviceRate) -> DeviceRate:
 def _check_mounts(mounts: Sequence[Mount]) -> None:
     for mount in mounts:
         if mount.type == "bind" and not os.path.lexists(mount.source):
-            raise NotFoundError(f"cannot mount {mount.source} on {mount.destination}: it does not exist on this host")
+            raise OptionError(f"cannot mount {mount.source} on {mount.destination}: it does not exist on this host")
         if os.path.normpath(mount.destination) in ("/", "/proc", "/sys", "/dev"):
             raise OptionError(f"cannot mount on {mount.destination}: the container needs its own")
 
@@ -187,10 +186,10 @@ def _check_user(spec: ContainerSpec, features: HostFeatures) -> None:
 def _check_rlimits(spec: ContainerSpec) -> tuple[Rlimit, ...]:
     """Refuse what setrlimit would refuse: raising a hard limit needs CAP_SYS_RESOURCE of the host."""
     for limit in spec.process.rlimits:
-        _, hard = resource.getrlimit(getattr(resource, limit.name))
+        _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"))
         wanted = float("inf") if limit.hard == -1 else limit.hard
         if wanted > (float("inf") if hard == resource.RLIM_INFINITY else hard):
-            raise HostError(f"cannot set --ulimit {limit.name[7:].lower()} to {limit.hard}: the hard limit of this process is {hard}")
+            raise HostError(f"cannot set --ulimit {limit.name} to {limit.hard}: the hard limit of this process is {hard}")
     return spec.process.rlimits
 
 
@@ -236,4 +235,4 @@ def _own_limits(spec: ContainerSpec, assessment: Assessment) -> Iterable[Limit]:
     if spec.root.disk_bytes is not None:
         yield Limit(name="disk", value=spec.root.disk_bytes, by="tmpfs size")
     for limit in spec.process.rlimits:
-        yield Limit(name=f"ulimit {limit.name[7:].lower()}", value=limit.soft, by="setrlimit")
+        yield Limit(name=f"ulimit {limit.name}", value=limit.soft, by="setrlimit")

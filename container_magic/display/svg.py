@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 
 from container_magic.display.curve import Point, cpu_curve, memory_curve, scale
 from container_magic.display.text import human_bytes, human_seconds
@@ -57,7 +56,7 @@ def _panel(name: str, points: Sequence[Point], limit: float | None, colour: str,
     title = f"{name}: highest {unit(highest)}{_of(limit, unit)} over {human_seconds(points[-1][0])}"
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in _scaled(points, top))
     parts = [
-        f'<text x="0" y="-6">{escape(title)}</text>',
+        f'<text x="0" y="-6">{title}</text>',
         f'<polygon points="0,{PANEL_HEIGHT} {path} {WIDTH},{PANEL_HEIGHT}" fill="{colour}" fill-opacity="0.25"/>',
         f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>',
         f'<line x1="0" y1="{PANEL_HEIGHT}" x2="{WIDTH}" y2="{PANEL_HEIGHT}" stroke="{_TEXT}"/>',

@@ -1,4 +1,4 @@
-"""From texts and keywords to ``RunOptions``: built-in defaults < profile < session defaults < what was given."""
+"""From texts and keywords to ``RunOptions``: built-in defaults < session defaults < what was given, each with its profile below it."""
 
 from __future__ import annotations
 
@@ -71,11 +71,13 @@ def from_keywords(
     given, session = layer_of(keywords, front), layer_of(defaults or {}, front)
     merged = _Merged()
     merged.add(_builtin(), explicit=False)
-    profile = given.scalars.get("profile", session.scalars.get("profile"))
-    if profile is not None:
-        merged.add(_profile(profile))
-    merged.add(session)
-    merged.add(given)
+    # a profile named on the line is a wish of the line: the session's `--net host` must not undo `--profile strict`
+    if "profile" in given.scalars:
+        session.scalars.pop("profile", None)
+    for layer in (session, given):
+        if "profile" in layer.scalars:
+            merged.add(_profile(layer.scalars["profile"]))
+        merged.add(layer)
     return merged.options()
 
 

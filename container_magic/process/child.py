@@ -131,7 +131,7 @@ def _bound(own: Inheritance) -> None:
 def _lower_limits(own: Inheritance) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for limit in own.spec.process.rlimits:
-        resource.setrlimit(getattr(resource, limit.name), (limit.soft, limit.hard))
+        resource.setrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"), (limit.soft, limit.hard))
 
 
 _STEPS: tuple[tuple[str, Callable[[Inheritance], None]], ...] = (

@@ -310,12 +310,22 @@ def test_bad_session_default_changes_nothing(shell, runtime, capsys):
     shell.run_cell("%contain --mem 100M")
     assert error_of(shell.run_cell("%contain --pids 7 --mem banana"))[0] == "OptionError"
     assert error_of(shell.run_cell("%contain --memory-swap 50M"))[0] == "OptionError"
+    assert error_of(shell.run_cell("%contain --pids 7 word"))[0] == "OptionError"
     capsys.readouterr()
     shell.run_cell("%contain")
-    assert capsys.readouterr().out.splitlines()[:3] == ["session defaults:", "  --mem 100M", capsys_built_in()]
+    assert capsys.readouterr().out.splitlines()[:3] == ["session defaults:", "  --mem 100M", built_in_line()]
 
 
-def capsys_built_in():
+def test_session_defaults_are_checked_together(shell, runtime):
+    """A default may need another one that is set already, and may contradict it."""
+    shell.run_cell("%contain --mem 100M --lang sh")
+    assert shell.run_cell("%contain --memory-swap 150M").success
+    assert error_of(shell.run_cell("%contain --interpreter /usr/bin/perl"))[0] == "OptionError"
+    assert shell.run_cell("%%contain\npass").success
+    assert runtime.requests[0].spec.resources.memory_swap_bytes == 150 * 1024**2
+
+
+def built_in_line():
     """Return the line of the built-in defaults, from the table."""
     words = [f"{option.name} {option.default}" for option in options_of("magic") if option.default]
     return f"built in: {' '.join(words)}"

@@ -414,10 +414,11 @@ def test_layers_override_each_other_in_order():
     assert run.report == "line"
 
 
-def test_given_profile_replaces_the_sessions_profile_and_stays_below_its_options():
-    """Only one profile counts; what the session said by name stands over it."""
-    run = magic("--profile strict", {"profile": "teach", "mem": "300M"})
-    assert (run.spec.resources.pids, run.spec.root.readonly, run.spec.resources.memory_bytes) == (32, True, 300 * MIB)
+def test_given_profile_stands_above_the_session_and_below_the_lines_options():
+    """Only one profile counts, and one named on the line is not undone by the session's options, only by the line's."""
+    run = magic("--profile strict --pids 40", {"profile": "teach", "mem": "300M", "net": "host"})
+    assert (run.spec.resources.pids, run.spec.root.readonly, run.spec.resources.memory_bytes) == (40, True, 256 * MIB)
+    assert run.spec.network == "none"
 
 
 @pytest.mark.parametrize("name", sorted(options.PROFILES))

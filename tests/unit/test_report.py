@@ -1,6 +1,7 @@
 """A report is a fold over events."""
 
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -162,6 +163,14 @@ def test_curve_is_bounded_and_keeps_its_peak(count):
     assert len(kept) >= min(count, SAMPLES_KEPT // 2)
     assert list(kept) == sorted(kept, key=lambda sample: sample.time)
     assert count == 0 or samples[peak] in kept
+
+
+def test_thinned_curve_is_even():
+    """A long run's curve is as fine at its beginning as at its end."""
+    samples = [Sampled(time=float(number), memory_bytes=number) for number in range(5 * SAMPLES_KEPT)]
+    times = [sample.time for sample in run(*samples).usage.samples]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert set(gaps) == {8.0}
 
 
 FLOATS = st.none() | st.floats(0, 1e9)
