@@ -47,7 +47,7 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     ipython.register_magics(ContainMagics)
 
 
-def unload_ipython_extension(ipython: InteractiveShell) -> None:
+def unload_ipython_extension(ipython: InteractiveShell) -> None:  # noqa: ARG001 - IPython's signature
     """Forget the warm processes of this session (called by ``%unload_ext container_magic``)."""
     from container_magic.runtime.client import shutdown
 

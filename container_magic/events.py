@@ -141,9 +141,7 @@ class Deleted:
     """Processes, cgroup and state directory are gone."""
 
 
-Event = (
-    Created | Started | Output | Sampled | LimitReached | Interrupted | CodeError | Exited | Failed | Deleted
-)
+Event = Created | Started | Output | Sampled | LimitReached | Interrupted | CodeError | Exited | Failed | Deleted
 
 _TYPES: dict[str, type] = {
     cls.__name__: cls

@@ -73,7 +73,9 @@ def check_platform() -> None:
         raise HostError(f"no seccomp program for {machine}", hint=f"supported: {', '.join(MACHINES)}")
     if kernel_version() < OLDEST_KERNEL:
         oldest = ".".join(map(str, OLDEST_KERNEL))
-        raise HostError(f"the kernel is {os.uname().release}, older than {oldest}", hint=f"boot Linux {oldest} or newer")
+        raise HostError(
+            f"the kernel is {os.uname().release}, older than {oldest}", hint=f"boot Linux {oldest} or newer"
+        )
 
 
 def kernel_version() -> tuple[int, int]:

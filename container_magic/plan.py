@@ -12,6 +12,7 @@ import resource
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from container_magic.cgroups.enforce import Assessment, Refusal, assess, option_name, without
 from container_magic.errors import HostError, OptionError
@@ -115,7 +116,11 @@ def _settle(refusals: Iterable[Refusal], spec: ContainerSpec) -> tuple[Downgrade
         name = option_name(refusal.field)
         asked_for = any(keyword in spec.explicit for keyword in _KEYWORDS.get(refusal.field, (refusal.field, name)))
         if asked_for and not spec.best_effort:
-            hint = f"{refusal.hint}, or --best-effort to run without it" if refusal.hint else "--best-effort runs without it"
+            hint = (
+                f"{refusal.hint}, or --best-effort to run without it"
+                if refusal.hint
+                else "--best-effort runs without it"
+            )
             raise HostError(f"cannot enforce {_flag(refusal.field, spec)} {refusal.asked}: {refusal.reason}", hint=hint)
         downgrades.append(Downgrade(name=name, asked=refusal.asked, got="not limited", reason=refusal.reason))
     return tuple(downgrades)
@@ -147,12 +152,14 @@ def _default_disk(resources: Resources) -> int:
 def _check_cpus(resources: Resources, spec: ContainerSpec, features: HostFeatures) -> None:
     """Refuse CPUs that this process may not use, whether or not a cgroup could hold the set."""
     for refusal in assess(features.cgroups, resources).refusals:
-        if refusal.field in ("cpus", "cpuset_cpus", "cpuset_mems") and refusal.reason.startswith(("this process", "the amount")):
+        if refusal.field in ("cpus", "cpuset_cpus", "cpuset_mems") and refusal.reason.startswith(
+            ("this process", "the amount")
+        ):
             raise OptionError(f"{_flag(refusal.field, spec)} {refusal.asked}: {refusal.reason}", hint=refusal.hint)
 
 
 def _resolve_devices(resources: Resources) -> Resources:
-    changes = {name: tuple(map(_resolve_device, getattr(resources, name))) for name in _DEVICE_FIELDS}
+    changes: dict[str, Any] = {name: tuple(map(_resolve_device, getattr(resources, name))) for name in _DEVICE_FIELDS}
     return replace(resources, **changes)
 
 
@@ -189,7 +196,9 @@ def _check_rlimits(spec: ContainerSpec) -> tuple[Rlimit, ...]:
         _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"))
         wanted = float("inf") if limit.hard == -1 else limit.hard
         if wanted > (float("inf") if hard == resource.RLIM_INFINITY else hard):
-            raise HostError(f"cannot set --ulimit {limit.name} to {limit.hard}: the hard limit of this process is {hard}")
+            raise HostError(
+                f"cannot set --ulimit {limit.name} to {limit.hard}: the hard limit of this process is {hard}"
+            )
     return spec.process.rlimits
 
 

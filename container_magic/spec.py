@@ -109,7 +109,7 @@ class Process:
     """``UID[:GID]`` or ``NAME[:GROUP]``; empty = container root, without any capability."""
     rlimits: tuple[Rlimit, ...] = ()
     print_traceback: bool = True
-    """Whether an uncaught Python exception is also printed to standard error; a notebook shows it as the cell's error."""
+    """Whether an uncaught Python exception is also printed to standard error; a notebook shows it as an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def remember_hints(cls: type) -> None:
     """Resolve the annotations of ``cls`` and of the dataclasses in it now, so that ``build`` need not do it later."""
-    pending = [cls]
+    pending: list[Any] = [cls]
     while pending:
         for hint in _hints(pending.pop()).values():
             nested = {hint, *typing.get_args(hint)}

@@ -19,7 +19,7 @@ from container_magic.linux import syscalls
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where operations are applied: ``root`` is the new root's path, ``scratch`` the writable tmpfs of the container."""
+    """Where operations are applied: ``root`` is the new root, ``scratch`` the writable tmpfs of the container."""
 
     root: str
     scratch: str

@@ -10,6 +10,7 @@ import os
 import signal
 import struct
 import sys
+from typing import Any
 
 from container_magic.linux import constants as c
 
@@ -74,11 +75,26 @@ def clone(flags: int, cgroup_fd: int | None = None) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     ctypes.pythonapi.PyOS_BeforeFork()
+    args: tuple[Any, ...]
     if cgroup_fd is None:
-        args = (_long(_NR["clone"]), _long(flags | signal.SIGCHLD), _long(0), _long(0), _long(0), _long(0))
+        args = (
+            _long(_NR["clone"]),
+            _long(flags | signal.SIGCHLD),
+            _long(0),
+            _long(0),
+            _long(0),
+            _long(0),
+        )
     else:
         clone_args = struct.pack("=11Q", flags | c.CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd)
-        args = (_long(_NR["clone3"]), ctypes.c_char_p(clone_args), _long(len(clone_args)), _long(0), _long(0), _long(0))
+        args = (
+            _long(_NR["clone3"]),
+            ctypes.c_char_p(clone_args),
+            _long(len(clone_args)),
+            _long(0),
+            _long(0),
+            _long(0),
+        )
     pid = int(_libc_with_gil.syscall(*args))
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
@@ -131,7 +147,15 @@ def mount_setattr(dir_fd: int, path: str, *, attr_set: int = 0, userns_fd: int =
     attr = struct.pack("=4Q", attr_set, 0, 0, userns_fd)
     flags = (c.AT_RECURSIVE if recursive else 0) | (0 if path else c.AT_EMPTY_PATH)
     name = ctypes.c_char_p(path.encode(errors="surrogateescape"))
-    _call("mount_setattr", _long(dir_fd), name, _long(flags), ctypes.c_char_p(attr), _long(len(attr)), about=path or dir_fd)
+    _call(
+        "mount_setattr",
+        _long(dir_fd),
+        name,
+        _long(flags),
+        ctypes.c_char_p(attr),
+        _long(len(attr)),
+        about=path or dir_fd,
+    )
 
 
 def detached_mount(fstype: str, options: dict[str, str], attributes: int) -> int:
@@ -167,12 +191,6 @@ def new_session_keyring() -> None:
             raise
 
 
-def seccomp_set_mode_filter(program: bytes) -> None:
-    """Install an assembled BPF program for this thread and all that come after it (seccomp(2)); needs no_new_privs."""
-    instructions = ctypes.create_string_buffer(program, len(program))
-
-    class SockFprog(ctypes.Structure):
-        _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-
-    fprog = SockFprog(len(program) // 8, ctypes.addressof(instructions))
+def seccomp_set_mode_filter(fprog: ctypes.Structure) -> None:
+    """Install the ``struct sock_fprog`` for this thread and all that come after it (seccomp(2)); needs no_new_privs."""
     _call("seccomp", _long(c.SECCOMP_SET_MODE_FILTER), _long(0), ctypes.byref(fprog))

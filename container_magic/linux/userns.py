@@ -12,7 +12,7 @@ from container_magic.linux import syscalls
 
 @dataclass(frozen=True, kw_only=True)
 class IdMapping:
-    """``size`` ids from ``container_id`` inside are ``host_id`` and up in the parent namespace (OCI ``uidMappings``)."""
+    """``size`` ids from ``container_id`` are ``host_id`` and up in the parent namespace (OCI ``uidMappings``)."""
 
     container_id: int
     host_id: int

@@ -1,4 +1,4 @@
-"""From texts and keywords to ``RunOptions``: built-in defaults < session defaults < what was given, each with its profile below it."""
+"""From texts and keywords to ``RunOptions``: built-in defaults < session < what was given, each over its profile."""
 
 from __future__ import annotations
 

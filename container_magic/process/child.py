@@ -18,6 +18,7 @@ from typing import NoReturn
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
 from container_magic.linux.mounts import Place
+from container_magic.linux.seccomp import sock_fprog
 from container_magic.network import bring_up_loopback
 from container_magic.process import handshake, init, payload
 from container_magic.process.inheritance import Inheritance, fail
@@ -27,7 +28,8 @@ def live(own: Inheritance) -> NoReturn:
     """Set the container up and be its init until the payload ends; never returns."""
     step = "start"
     try:
-        for step, act in _STEPS:
+        for name, act in _STEPS:
+            step = name
             act(own)
         step = "fork"
         error_slot = mmap.mmap(-1, handshake.ERROR_SLOT_BYTES)
@@ -122,10 +124,10 @@ def _make_cwd(own: Inheritance) -> None:
 
 
 def _bound(own: Inheritance) -> None:
-    """What init and payload have in common, once: nothing can be gained by an exec, and the system calls are filtered."""
+    """What init and payload have in common: an exec gains nothing, and the system calls are filtered."""
     capabilities.drop_bounding_set(own.last_capability)
     syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.seccomp_set_mode_filter(own.seccomp_program)
+    syscalls.seccomp_set_mode_filter(sock_fprog(own.seccomp_program))
 
 
 def _lower_limits(own: Inheritance) -> None:

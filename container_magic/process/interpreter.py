@@ -49,10 +49,10 @@ def _open_streams() -> None:
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
     for name, fd, errors in (("stdout", 1, "surrogateescape"), ("stderr", 2, "backslashreplace")):
         raw = io.FileIO(fd, "w", closefd=False)
-        stream = io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)  # type: ignore[type-var]
+        stream = io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    sys.__stdin__ = sys.stdin  # type: ignore[misc]
+    setattr(sys, "__stdin__", sys.stdin)  # noqa: B010 - typeshed calls it final
 
 
 _ours: list[types.ModuleType] = []
@@ -77,7 +77,7 @@ def _prepare_main(source: bytes, argv: Sequence[str]) -> tuple[str, types.Module
     # multiprocessing's spawn and forkserver import the main module anew from its file: only code that guards itself
     # with __name__ == "__main__" can bear that
     if name not in _UNNAMED or "__main__" in text:
-        path = f"/tmp/{os.path.basename(filename).strip('<>') or 'main'}"  # noqa: S108 - the container's own
+        path = f"/tmp/{os.path.basename(filename).strip('<>') or 'main'}"
         with contextlib.suppress(OSError), open(path, "xb") as file:  # a read-only root: no file, no spawn
             file.write(source)
             module.__file__ = path
@@ -116,7 +116,7 @@ def _exit_code(stop: SystemExit) -> int:
         return 0
     if isinstance(stop.code, int):
         return stop.code & 0xFF
-    print(stop.code, file=sys.stderr)
+    sys.stderr.write(f"{stop.code}\n")
     return 1
 
 
@@ -156,7 +156,7 @@ def _describe(error: BaseException) -> tuple[str, str, list[str]]:
 def _finish(code: int) -> NoReturn:
     """End as the interpreter does: threads joined, exit handlers run, streams flushed; then without unwinding."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
+        threading._shutdown()
         atexit._run_exitfuncs()
     except BaseException:
         sys.excepthook(*sys.exc_info())

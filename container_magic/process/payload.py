@@ -56,7 +56,7 @@ def _run(own: Inheritance, start: socket.socket, code_fd: int, error_slot: mmap.
 
 
 def _execute(args: Sequence[str], error_slot: mmap.mmap) -> NoReturn:
-    """Execute ``args``; a program that is not there ends with 127, one that cannot be executed with 126 (as in Docker)."""
+    """Execute ``args``; one that is not there ends with 127, one that cannot be executed with 126 (Docker's)."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # CPython ignores them; an executed program expects the default
     try:

@@ -44,9 +44,7 @@ _BYTES_PER_INODE = 8192
 _FEWEST_INODES = 4096
 
 
-def mount_operations(
-    spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tuple[str, str], ...]
-) -> list[MountOp]:
+def mount_operations(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tuple[str, str], ...]) -> list[MountOp]:
     """Return what has to be mounted for ``spec``; ``files`` are put into the writable layer of ``/``."""
     disk_bytes = spec.root.disk_bytes or 0
     operations: list[MountOp] = [
@@ -90,9 +88,7 @@ def _user_mounts(mounts: Sequence[Mount]) -> list[MountOp]:
     for mount in mounts:
         depth = mount.destination.rstrip("/").count("/")
         if mount.type == "bind":
-            attach = Attach(
-                index=index, source=mount.source, destination=mount.destination, readonly=mount.readonly
-            )
+            attach = Attach(index=index, source=mount.source, destination=mount.destination, readonly=mount.readonly)
             operations.append((depth, attach))
             index += 1
         else:

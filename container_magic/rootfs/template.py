@@ -44,10 +44,14 @@ _ETC = (
 _PRIVATE = "private"  # /etc/ssl/private and its like stay outside
 _LARGEST_FILE_BYTES = 4 * 1024 * 1024
 
-_PASSWD = "root:x:0:0:root:{home}:{shell}\ndaemon:x:1:1:daemon:/:/usr/sbin/nologin\n" \
+_PASSWD = (
+    "root:x:0:0:root:{home}:{shell}\ndaemon:x:1:1:daemon:/:/usr/sbin/nologin\n"
     "user:x:1000:1000:user:/home/user:{shell}\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+)
 _GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nuser:x:1000:\nnogroup:x:65534:\n"
-_NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n"
+_NSSWITCH = (
+    "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n"
+)
 
 
 def build_template(root: str, tree: HostTree, owner: int) -> None:

@@ -24,7 +24,9 @@ from container_magic.runtime.state import runtime_directory, sweep
 
 # written out: only the zygote needs what server.py imports
 _ENTRY = "from container_magic.runtime.server import main; main()"
-_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from container_magic.process.boot import main; main(sys.argv[1])"
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from container_magic.process.boot import main; main(sys.argv[1])"
+)
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 
@@ -136,7 +138,16 @@ def _boot(features: HostFeatures, tree: HostTree, fds: dict[str, int], ours: soc
     )
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(package.parent), json.dumps(dataclasses.asdict(config))],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                "-B",
+                "-c",
+                _BOOT,
+                str(package.parent),
+                json.dumps(dataclasses.asdict(config)),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=complaints,

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from container_magic.errors import HostError, InternalError
-from container_magic.events import Event, Failed, to_dict
+from container_magic.events import Event, to_dict
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
 from container_magic.process import handshake
@@ -19,11 +19,11 @@ _FLUSH_SECONDS = 5.0
 _RECEIVE_BYTES = 65536
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client closed its socket or died: nobody waits for this container."""
 
 
-class ZygoteGone(InternalError):
+class ZygoteGoneError(InternalError):
     """The zygote died; its supervisors end with it."""
 
 
@@ -77,26 +77,26 @@ class Connection:
         """Return the frames that have come.
 
         Raises:
-            ClientGone: The client's end is closed.
+            ClientGoneError: The client's end is closed.
         """
         try:
             data = self.socket.recv(_RECEIVE_BYTES)
         except BlockingIOError:
             return []
         except OSError as error:
-            raise ClientGone from error
+            raise ClientGoneError from error
         if not data:
-            raise ClientGone
+            raise ClientGoneError
         return self._reader.feed(data)
 
     def check_wakeup(self) -> None:
         """Empty the wake-up pipe; raise when it was the zygote's death that woke us.
 
         Raises:
-            ZygoteGone: The zygote died.
+            ZygoteGoneError: The zygote died.
         """
         if signal.SIGTERM in os.read(self.wakeup, 512):
-            raise ZygoteGone("the zygote was killed, and the container with it")
+            raise ZygoteGoneError("the zygote was killed, and the container with it")
 
     def await_ready(self, start: socket.socket, sync: socket.socket, init_pidfd: int, seconds: float) -> None:
         """Wait until the payload waits for code.
@@ -104,7 +104,7 @@ class Connection:
         Raises:
             HostError: A step of the set-up failed.
             InternalError: The child died or took longer than ``seconds``.
-            ClientGone: The client's end is closed.
+            ClientGoneError: The client's end is closed.
         """
         deadline = time.monotonic() + seconds
         poll = select.poll()
@@ -143,7 +143,7 @@ class Connection:
 
         Raises:
             InternalError: The container died in ``created``.
-            ClientGone: The client's end is closed.
+            ClientGoneError: The client's end is closed.
         """
         poll = select.poll()
         for fd in (self.socket, self.wakeup, init_pidfd):
@@ -156,7 +156,3 @@ class Connection:
                 self._keep(self.receive())
             if init_pidfd in ready:
                 raise InternalError("the container died before it was started")
-
-    def fail(self, message: str) -> None:
-        """Send a ``Failed`` of the sandbox's own."""
-        self.send(Failed(message=message))

@@ -87,7 +87,7 @@ class Run:
             for name in ("stdout", "stderr"):
                 reader, fds[name] = _pipe()
                 stack.callback(os.close, fds[name])
-                self._streams[reader] = name  # type: ignore[assignment]
+                self._streams[reader] = name
             for name, data in (("plan", handshake.dump(self.plan)), ("code", request.code or b"")):
                 fds[name] = _memory_file(name, data)
                 stack.callback(os.close, fds[name])

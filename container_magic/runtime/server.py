@@ -17,6 +17,7 @@ from container_magic.spec import remember_hints
 # what every supervisor would import for itself
 _PRELOAD = ("container_magic.cgroups.v1", "container_magic.cgroups.v2")
 
+
 def main() -> None:
     """Serve; the descriptors by purpose are JSON on the command line."""
     standing = json.loads(sys.argv[1])

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def _choose() -> Path:
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     if session and os.access(session, os.W_OK):
         return Path(session) / "container_magic"
-    return Path(f"/tmp/container_magic-{os.geteuid()}")  # noqa: S108 - checked to be ours alone
+    return Path(f"/tmp/container_magic-{os.geteuid()}")
 
 
 class StateDirectory:
@@ -119,7 +119,7 @@ def _remove_directory(runtime_fd: int, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(fd: int, kind: int):  # type: ignore[no-untyped-def]
+def _locked(fd: int, kind: int) -> Iterator[None]:
     fcntl.flock(fd, kind)
     try:
         yield

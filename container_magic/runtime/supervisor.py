@@ -25,16 +25,14 @@ from container_magic.process import child, handshake
 from container_magic.process.inheritance import Inheritance
 from container_magic.process.zygote import Request
 from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, mount_operations
-from container_magic.runtime.connection import ClientGone, Connection
+from container_magic.runtime.connection import ClientGoneError, Connection
 from container_magic.runtime.state import StateDirectory
 from container_magic.runtime.volumes import copy_trees
 from container_magic.runtime.watch import Watcher
 from container_magic.spec import build
 
 _SETUP_SECONDS = 30.0
-_NAMESPACES = (
-    c.CLONE_NEWUSER | c.CLONE_NEWNS | c.CLONE_NEWPID | c.CLONE_NEWIPC | c.CLONE_NEWUTS
-)
+_NAMESPACES = c.CLONE_NEWUSER | c.CLONE_NEWNS | c.CLONE_NEWPID | c.CLONE_NEWIPC | c.CLONE_NEWUTS
 
 
 def supervise(request: Request) -> None:
@@ -48,7 +46,7 @@ def supervise(request: Request) -> None:
         connection.await_start(supervisor.init_pidfd)
         supervisor.start()
         supervisor.watch()
-    except ClientGone:
+    except ClientGoneError:
         pass
     except ContainError as error:
         connection.send(Failed(message=error.message, hint=error.hint, kind=type(error).__name__))

@@ -16,7 +16,7 @@ from container_magic.errors import ContainError
 from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, Sampled, Usage
 from container_magic.process import handshake
 from container_magic.process.init import EXIT
-from container_magic.runtime.connection import ClientGone, Connection
+from container_magic.runtime.connection import ClientGoneError, Connection
 from container_magic.spec import ContainerSpec
 
 INTERRUPT_SECONDS = 2.0
@@ -59,8 +59,8 @@ class Watcher:
         """Return when init is dead; it then waits to be reaped.
 
         Raises:
-            ClientGone: The client's end is closed.
-            ZygoteGone: The zygote died.
+            ClientGoneError: The client's end is closed.
+            ZygoteGoneError: The zygote died.
         """
         poll = select.poll()
         for fd in (self._connection.socket, self._connection.wakeup, self._pidfd, self._sync):
@@ -220,4 +220,4 @@ def parse_error(slot: bytes) -> CodeError | None:
         return None
 
 
-__all__ = ["INTERRUPT_SECONDS", "ClientGone", "Watcher", "parse_error"]
+__all__ = ["INTERRUPT_SECONDS", "ClientGoneError", "Watcher", "parse_error"]

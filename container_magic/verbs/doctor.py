@@ -96,7 +96,12 @@ def _seccomp() -> Check:
     actions = _reads("/proc/sys/kernel/seccomp/actions_avail")
     if "errno" in actions.split():
         return Check(name="seccomp", ok=True, detail="filters can be installed")
-    return Check(name="seccomp", ok=False, detail="the kernel has no seccomp filters", remedy="boot a kernel with CONFIG_SECCOMP_FILTER=y")
+    return Check(
+        name="seccomp",
+        ok=False,
+        detail="the kernel has no seccomp filters",
+        remedy="boot a kernel with CONFIG_SECCOMP_FILTER=y",
+    )
 
 
 _BASICS: tuple[tuple[str, Callable[[], Check]], ...] = (
@@ -148,7 +153,11 @@ def _container() -> Check:
 
     report = run("print(6 * 7)")
     good = report.ok and report.stdout == "42\n"
-    detail = f"made, run and removed in {report.usage.startup_seconds or 0:.3f} s" if good else f"{report.verdict}: {report.stderr}"
+    detail = (
+        f"made, run and removed in {report.usage.startup_seconds or 0:.3f} s"
+        if good
+        else f"{report.verdict}: {report.stderr}"
+    )
     return Check(name="a container", ok=good, detail=detail)
 
 
