@@ -168,15 +168,6 @@ def _hints(cls: type) -> dict[str, Any]:
     return _hints_of[cls]
 
 
-def remember_hints(cls: type) -> None:
-    """Resolve the annotations of ``cls`` and of the dataclasses in it now, so that ``build`` need not do it later."""
-    pending: list[Any] = [cls]
-    while pending:
-        for hint in _hints(pending.pop()).values():
-            nested = {hint, *typing.get_args(hint)}
-            pending += [kind for kind in nested if dataclasses.is_dataclass(kind) and kind not in _hints_of]
-
-
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):

@@ -19,11 +19,14 @@ hold one end each; the payload closes its own before the code runs, so that noth
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import pickle
 import socket
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from container_magic.plan import Plan
 
 GO = b"G"
 READY = b"R"
@@ -83,6 +86,16 @@ def send_start(start: socket.socket, code_fd: int) -> None:
     socket.send_fds(start, [START], [code_fd])
 
 
-def dump(value: Any) -> bytes:
-    """Return a dataclass as JSON; ``container_magic.spec.build`` rebuilds it."""
-    return json.dumps(dataclasses.asdict(value), separators=(",", ":")).encode()
+def dump_plan(plan: Plan) -> bytes:
+    """Return ``plan`` for the supervisor.
+
+    Pickled, because that is many times faster to read than JSON, and safe on this one way: down, from the user's own
+    process to a child of it. Nothing that comes up is ever unpickled.
+    """
+    return pickle.dumps(plan, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def load_plan(data: bytes) -> Plan:
+    """Return what ``dump_plan`` was given."""
+    plan: Plan = pickle.loads(data)
+    return plan

@@ -14,7 +14,6 @@ import mmap
 import os
 import signal
 import sys
-import threading
 import traceback
 import types
 from collections.abc import Sequence
@@ -59,11 +58,10 @@ _ours: list[types.ModuleType] = []
 
 
 def _forget_ourselves() -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "container_magic"]:
+    for name in [name for name in sys.modules if name.startswith("container_magic")]:
         # kept alive: to free them would write to, and so copy, every page that they lie on
         _ours.append(sys.modules.pop(name))
     sys.path[:] = ["", *(entry for entry in sys.path if entry and not entry.startswith("/.container_magic"))]
-    sys.path_importer_cache.clear()
 
 
 def _prepare_main(source: bytes, argv: Sequence[str]) -> tuple[str, types.ModuleType]:
@@ -156,7 +154,9 @@ def _describe(error: BaseException) -> tuple[str, str, list[str]]:
 def _finish(code: int) -> NoReturn:
     """End as the interpreter does: threads joined, exit handlers run, streams flushed; then without unwinding."""
     try:
-        threading._shutdown()
+        # not imported here: its fork handler would cost every fork of the zygote half a millisecond
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
         atexit._run_exitfuncs()
     except BaseException:
         sys.excepthook(*sys.exc_info())

@@ -2,10 +2,14 @@
 
 It was executed with a clean environment in a read-only view of the host and has never seen a secret. A request is
 one message on its control socket: descriptors by purpose, the plan in a memfd. The socket's end is its own end.
+
+One supervisor is always forked ahead and waits: the fork, and the page faults that follow it, are over when a request
+comes. It is handed one request and replaced.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -13,6 +17,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 MAX_REQUEST_BYTES = 4096
 _MAX_FDS = 16
@@ -20,17 +25,32 @@ _MAX_FDS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One container to make: the zygote's standing descriptors and those that came with the request, by purpose."""
+    """One container to make: descriptors that came with the request, by purpose."""
 
     fds: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """A supervisor's place: the zygote's standing descriptors by purpose, and where its one request comes from."""
+
     standing: dict[str, int]
     zygote_pid: int
+    channel: socket.socket
+
+    def await_request(self) -> Request | None:
+        """Wait for the request; None when the zygote has ended instead."""
+        message, fds, _, _ = socket.recv_fds(self.channel, MAX_REQUEST_BYTES, _MAX_FDS)
+        self.channel.close()
+        if not message:
+            return None
+        return Request(fds=dict(zip(json.loads(message), fds, strict=True)))
 
 
-def serve(standing: dict[str, int], supervise: Callable[[Request], None]) -> None:
-    """Fork a supervisor for each request until the control socket ends.
+def serve(standing: dict[str, int], supervise: Callable[[Seat], None]) -> None:
+    """Hand each request to a supervisor until the control socket ends.
 
-    ``supervise`` runs in the supervisor and never returns to the zygote's loop.
+    ``supervise`` runs in the supervisor's process.
     """
     control = socket.socket(fileno=standing["control"])
     os.set_inheritable(control.fileno(), False)
@@ -42,35 +62,34 @@ def serve(standing: dict[str, int], supervise: Callable[[Request], None]) -> Non
     zygote_pid = os.getpid()
     control.sendall(b"ready")
     while True:
+        spare = _fork_supervisor(control, standing, zygote_pid, supervise)
         message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, _MAX_FDS)
         if not message:
             return
-        try:
-            _fork(control, message, fds, standing, zygote_pid, supervise)
-        finally:
-            for fd in fds:
-                os.close(fd)
+        # a spare that was killed meanwhile takes the request with it: the client sees its socket close and says so
+        with contextlib.suppress(OSError):
+            socket.send_fds(spare, [message], fds)
+        spare.close()
+        for fd in fds:
+            os.close(fd)
 
 
-def _fork(
-    control: socket.socket,
-    message: bytes,
-    fds: list[int],
-    standing: dict[str, int],
-    zygote_pid: int,
-    supervise: Callable[[Request], None],
-) -> None:
-    try:
-        pid = os.fork()
-    except OSError:
-        return  # the client sees its socket close without an event and says so
-    if pid:
-        return
+def _fork_supervisor(
+    control: socket.socket, standing: dict[str, int], zygote_pid: int, supervise: Callable[[Seat], None]
+) -> socket.socket:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork():
+        theirs.close()
+        return ours
+    ours.close()
+    control.close()
+    _be_supervisor(Seat(standing=standing, zygote_pid=zygote_pid, channel=theirs), supervise)
+
+
+def _be_supervisor(seat: Seat, supervise: Callable[[Seat], None]) -> NoReturn:
     status = 1
     try:
-        control.close()
-        purposes = json.loads(message)
-        supervise(Request(fds=dict(zip(purposes, fds, strict=True)), standing=standing, zygote_pid=zygote_pid))
+        supervise(seat)
         status = 0
     finally:
         os._exit(status)

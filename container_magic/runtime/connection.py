@@ -27,22 +27,30 @@ class ZygoteGoneError(InternalError):
     """The zygote died; its supervisors end with it."""
 
 
-class Connection:
-    """Frames to and from the client; never blocks on a client that does not read."""
+class Wakeup:
+    """A pipe that becomes readable when the zygote dies; made before there is a client."""
 
-    def __init__(self, client_fd: int, zygote_pid: int) -> None:
-        self.socket = socket.socket(fileno=client_fd)
-        self.socket.setblocking(False)
-        self._reader = handshake.FrameReader()
-        self._outbox = bytearray()
-        self._lost = False
-        self.wakeup, writer = os.pipe()
+    def __init__(self, zygote_pid: int) -> None:
+        self.fd, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: None)
         syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != zygote_pid:
             os.kill(os.getpid(), signal.SIGTERM)  # it died before the line above
+
+
+class Connection:
+    """Frames to and from the client; never blocks on a client that does not read."""
+
+    def __init__(self, client_fd: int, wakeup: Wakeup) -> None:
+        self.socket = socket.socket(fileno=client_fd)
+        self.socket.setblocking(False)
+        self._reader = handshake.FrameReader()
+        self._outbox = bytearray()
+        self._lost = False
+        self._early: tuple[dict[str, Any], ...] = ()
+        self.wakeup = wakeup.fd
 
     @property
     def pending_bytes(self) -> int:
@@ -123,8 +131,6 @@ class Connection:
                 self._keep(self.receive())
             if init_pidfd in ready:
                 raise InternalError("the container's init died while it was being made")
-
-    _early: tuple[dict[str, Any], ...] = ()
 
     def _keep(self, frames: list[dict[str, Any]]) -> None:
         self._early += tuple(frames)

@@ -72,8 +72,7 @@ class Run:
         self._streams: dict[int, StreamName] = {}
         self._socket = self._submit(request)
         self._poll = select.poll()
-        for fd in (self._socket.fileno(), *self._streams):
-            self._poll.register(fd, select.POLLIN)
+        self._poll.register(self._socket, select.POLLIN)
 
     def _submit(self, request: RunRequest) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -88,7 +87,7 @@ class Run:
                 reader, fds[name] = _pipe()
                 stack.callback(os.close, fds[name])
                 self._streams[reader] = name
-            for name, data in (("plan", handshake.dump(self.plan)), ("code", request.code or b"")):
+            for name, data in (("plan", handshake.dump_plan(self.plan)), ("code", request.code or b"")):
                 fds[name] = _memory_file(name, data)
                 stack.callback(os.close, fds[name])
             try:
@@ -142,7 +141,8 @@ class Run:
         except BlockingIOError:
             return False
         if not data:
-            self._poll.unregister(fd)
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(fd)
             del self._streams[fd]
             os.close(fd)
             return False
@@ -170,6 +170,8 @@ class Run:
             self._created = event
         elif isinstance(event, Started):
             self._started = True
+            for fd in self._streams:  # not before: the first output comes after the news that the code runs
+                self._poll.register(fd, select.POLLIN)
             event = replace(event, startup_seconds=round(time.monotonic() - self._begun, 6))
         elif isinstance(event, Exited):
             self._drain()
@@ -200,12 +202,15 @@ class Run:
             self._events.append(Exited(exit_signal=signal.SIGKILL))
 
     def close(self) -> None:
-        """End the container if it still runs, and wait until it is gone."""
-        self._socket.setblocking(True)
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-            while self._socket.recv(_READ_BYTES):
-                pass
+        """End the container if it still runs, and wait until it is gone; once more does nothing."""
+        if self._socket.fileno() < 0:
+            return
+        if not self._finished:
+            self._socket.setblocking(True)
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+                while self._socket.recv(_READ_BYTES):
+                    pass
         self._socket.close()
         self._close_streams()
         self._finished = True

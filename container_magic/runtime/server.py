@@ -6,16 +6,13 @@ import importlib
 import json
 import sys
 
-from container_magic import events
 from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
-from container_magic.plan import Plan
 from container_magic.process.zygote import serve
 from container_magic.runtime.supervisor import supervise
-from container_magic.spec import remember_hints
 
 # what every supervisor would import for itself
-_PRELOAD = ("container_magic.cgroups.v1", "container_magic.cgroups.v2")
+_PRELOAD = ("container_magic.cgroups.v1", "container_magic.cgroups.v2", "container_magic.plan")
 
 
 def main() -> None:
@@ -24,8 +21,6 @@ def main() -> None:
     # computed once here, inherited by every supervisor
     for name in _PRELOAD:
         importlib.import_module(name)
-    for cls in (Plan, events.Usage):
-        remember_hints(cls)
     default_program()
     last_capability()
     serve(standing, supervise)

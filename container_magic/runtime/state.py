@@ -53,7 +53,8 @@ class StateDirectory:
     def __init__(self, runtime_fd: int, container_id: str) -> None:
         self._runtime_fd = runtime_fd
         self._name = container_id
-        # shared against the sweeper's exclusive lock: it must not see a directory whose lock is not yet held
+        # shared against the sweeper's exclusive lock: it must not see a directory whose lock is not yet held. A lock
+        # belongs to an open file description, and the inherited one is that of all supervisors: hence one of our own
         with _locked(runtime_fd, fcntl.LOCK_SH):
             os.mkdir(container_id, 0o700, dir_fd=runtime_fd)
             self._fd = os.open(container_id, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=runtime_fd)
@@ -120,8 +121,9 @@ def _remove_directory(runtime_fd: int, name: str) -> None:
 
 @contextlib.contextmanager
 def _locked(fd: int, kind: int) -> Iterator[None]:
-    fcntl.flock(fd, kind)
+    own_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
     try:
+        fcntl.flock(own_fd, kind)
         yield
     finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(own_fd)

@@ -7,7 +7,6 @@ that the payload writes can change it. A client that is gone ends the container.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -20,28 +19,30 @@ from container_magic.linux import syscalls
 from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
 from container_magic.linux.userns import write_maps
-from container_magic.plan import Plan
 from container_magic.process import child, handshake
 from container_magic.process.inheritance import Inheritance
-from container_magic.process.zygote import Request
+from container_magic.process.zygote import Seat
 from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, mount_operations
-from container_magic.runtime.connection import ClientGoneError, Connection
+from container_magic.runtime.connection import ClientGoneError, Connection, Wakeup
 from container_magic.runtime.state import StateDirectory
 from container_magic.runtime.volumes import copy_trees
 from container_magic.runtime.watch import Watcher
-from container_magic.spec import build
 
 _SETUP_SECONDS = 30.0
 _NAMESPACES = c.CLONE_NEWUSER | c.CLONE_NEWNS | c.CLONE_NEWPID | c.CLONE_NEWIPC | c.CLONE_NEWUTS
 
 
-def supervise(request: Request) -> None:
-    """Make, run and remove the container that ``request`` asks for; never raises."""
+def supervise(seat: Seat) -> None:
+    """Wait for the one request, then make, run and remove the container that it asks for; never raises."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    connection = Connection(request.fds["client"], request.zygote_pid)
+    wakeup = Wakeup(seat.zygote_pid)
+    request = seat.await_request()
+    if request is None:
+        return
+    connection = Connection(request.fds["client"], wakeup)
     supervisor = None
     try:
-        supervisor = Supervisor(request, connection)
+        supervisor = Supervisor(request.fds, seat.standing, connection)
         supervisor.create()
         connection.await_start(supervisor.init_pidfd)
         supervisor.start()
@@ -61,16 +62,16 @@ def supervise(request: Request) -> None:
 class Supervisor:
     """One container from ``create`` to ``delete``; each method is one of OCI's operations."""
 
-    def __init__(self, request: Request, connection: Connection) -> None:
-        self._request = request
+    def __init__(self, fds: dict[str, int], standing: dict[str, int], connection: Connection) -> None:
+        self._fds = fds
+        self._standing = standing
         self._connection = connection
         self._parts: dict[str, float] = {}
         self._clock = time.monotonic()
-        with open(request.fds["plan"], "rb") as file:
-            self._plan = build(Plan, json.loads(file.read()))
-        self._state = StateDirectory(request.standing["runtime"], self._plan.container_id)
-        self._write_state("creating")
-        bases = {key[3:]: fd for key, fd in request.standing.items() if key.startswith("cg:")}
+        with open(fds["plan"], "rb") as file:
+            self._plan = handshake.load_plan(file.read())
+        self._state = StateDirectory(standing["runtime"], self._plan.container_id)
+        bases = {key[3:]: fd for key, fd in standing.items() if key.startswith("cg:")}
         self._cgroup = open_manager(
             self._plan.cgroup_setup, bases, self._plan.cgroup_name, self._plan.cgroup_controllers
         )
@@ -95,7 +96,7 @@ class Supervisor:
         plan = self._plan
         self._cgroup.create(plan.spec.resources)
         self._mark("cgroup")
-        trees = copy_trees(plan.spec.mounts, self._request.standing)
+        trees = copy_trees(plan.spec.mounts, self._standing)
         self._mark("volumes")
         sync, init_sync = handshake.pair()
         self._start, payload_start = handshake.pair()
@@ -109,7 +110,7 @@ class Supervisor:
             scratch=SCRATCH,
             sync=init_sync,
             start=payload_start,
-            stdio=(self._request.fds["stdin"], self._request.fds["stdout"], self._request.fds["stderr"]),
+            stdio=(self._fds["stdin"], self._fds["stdout"], self._fds["stderr"]),
             trees=trees,
             cgroup_entry_fds=entry_fds,
             deny_setgroups=plan.deny_setgroups,
@@ -132,7 +133,6 @@ class Supervisor:
         self._mark("clone")
         self._connection.await_ready(self._start, sync, self.init_pidfd, _SETUP_SECONDS)
         self._mark("setup")
-        self._write_state("created", pid=pid)
         self._connection.send(
             Created(
                 container_id=plan.container_id,
@@ -150,7 +150,7 @@ class Supervisor:
         self._cgroup.begin()
         self._started = True
         self._begun = time.monotonic()
-        handshake.send_start(self._start, self._request.fds["code"])
+        handshake.send_start(self._start, self._fds["code"])
         self._start.close()
         self._connection.send(Started(start="cold"))
 
