@@ -141,24 +141,23 @@ class Attach:
 
 @dataclass(frozen=True, kw_only=True)
 class Mask:
-    """Paths that read as empty: files become /dev/null, directories an empty read-only one (OCI ``maskedPaths``)."""
+    """Paths that read as empty: files become /dev/null, directories ``empty`` (OCI ``maskedPaths``)."""
 
-    paths: tuple[str, ...]
-    before_pivot: ClassVar[bool] = False
+    files: tuple[str, ...]
+    directories: tuple[str, ...]
+    empty: str
+    before_pivot: ClassVar[bool] = True
 
     def describe(self) -> str:
         """Say it in one line."""
-        return "masked: " + " ".join(self.paths)
+        return "masked: " + " ".join((*self.files, *self.directories))
 
     def apply(self, place: Place) -> None:
-        """Mask those of the paths that exist."""
-        del place
-        for path in self.paths:
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.isdir(path):
-                    syscalls.mount("tmpfs", path, "tmpfs", c.MS_RDONLY | c.MS_NOSUID | c.MS_NODEV, "nr_inodes=1")
-                else:
-                    syscalls.mount("/dev/null", path, None, c.MS_BIND)
+        """Mask them."""
+        for path in self.files:
+            syscalls.mount("/dev/null", place.root + path, None, c.MS_BIND)
+        for path in self.directories:
+            syscalls.mount(self.empty, place.root + path, None, c.MS_BIND)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,21 +165,21 @@ class ReadOnly:
     """Paths that can be read only (OCI ``readonlyPaths``)."""
 
     paths: tuple[str, ...]
-    recursive: bool = False
-    before_pivot: ClassVar[bool] = False
+    mounted: bool
+    """Whether the paths are mounts already; others are bound onto themselves first."""
+    before_pivot: bool = True
 
     def describe(self) -> str:
         """Say it in one line."""
         return "read-only: " + " ".join(self.paths)
 
     def apply(self, place: Place) -> None:
-        """Make those of the paths that exist read-only."""
-        del place
+        """Make them read-only."""
         for path in self.paths:
-            with contextlib.suppress(FileNotFoundError):
-                if path != "/":
-                    syscalls.mount(path, path, None, c.MS_BIND | c.MS_REC)
-                syscalls.mount_setattr(c.AT_FDCWD, path, attr_set=c.MOUNT_ATTR_RDONLY, recursive=self.recursive)
+            target = place.root + path if self.before_pivot else path
+            if not self.mounted:
+                syscalls.mount(target, target, None, c.MS_BIND | c.MS_REC)
+            syscalls.mount_setattr(c.AT_FDCWD, target, attr_set=c.MOUNT_ATTR_RDONLY)
 
 
 MountOp = Scratch | Overlay | Filesystem | BindTree | Attach | Mask | ReadOnly

@@ -18,6 +18,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # PyDLL keeps the GIL: between the raw clone and PyOS_AfterFork_Child no other Python code may run
 _libc_with_gil = ctypes.PyDLL(None, use_errno=True)
 
+_prctl = _libc.prctl
+_prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+
 _NUMBERS = {
     "x86_64": {"clone": 56, "pivot_root": 155, "seccomp": 317, "keyctl": 250},
     "aarch64": {"clone": 220, "pivot_root": 41, "seccomp": 277, "keyctl": 219},
@@ -178,7 +181,7 @@ def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0) -> None:
     """Change an attribute of this process (prctl(2))."""
-    if _libc.prctl(option, ctypes.c_ulong(arg2), ctypes.c_ulong(arg3), ctypes.c_ulong(0), ctypes.c_ulong(0)) < 0:
+    if _prctl(option, arg2, arg3, 0, 0) < 0:
         _raise("prctl", option)
 
 

@@ -109,7 +109,7 @@ def _skeleton(root: str, tree: HostTree, owner: int) -> None:
         os.mkdir(f"{root}/{name}")
     for name, target in _DEVICE_LINKS.items():
         os.symlink(target, f"{root}/dev/{name}")
-    for name in ("", "/lower", "/lib", "/lib/container_magic", "/mnt", "/template"):
+    for name in ("", "/lower", "/lib", "/lib/container_magic", "/empty", "/mnt", "/template"):
         os.mkdir(f"{root}{VIEW}{name}")
     build_template(f"{root}{VIEW}/template", tree, owner)
     os.chown(f"{root}{VIEW}/template", owner, owner)
@@ -155,7 +155,7 @@ def _attach(fd: int, target: str) -> None:
 
 def _become_zygote(config: BootConfig, fds: dict[str, int]) -> None:
     path = ":".join(dict.fromkeys([os.path.dirname(config.executable), "/usr/local/bin", "/usr/bin", "/bin"]))
-    environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1", "LD_BIND_NOW": "1"}
     source = f"import sys; sys.path.insert(0, {VIEW + '/lib'!r})\n{config.entry}"
     arguments = [config.executable, "-s", "-c", source, json.dumps(fds)]
     os.execve(config.executable, arguments, environment)

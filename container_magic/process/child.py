@@ -1,7 +1,8 @@
 """The container's first process: from the clone to a payload that waits for code, one step after the other.
 
 Every step fails closed: an error is sent to the supervisor with the step's name and the process ends; what was made
-until then ends with it. Ids inside ``clone``d namespaces, the order is that of runc's and bubblewrap's inits.
+until then ends with it. The order is that of runc's and bubblewrap's inits; what needs no id maps comes first, so
+that it is done while the supervisor writes them, and what needs the cgroup last, while the supervisor makes it.
 """
 
 from __future__ import annotations
@@ -12,142 +13,157 @@ import resource
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NoReturn
 
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
-from container_magic.linux.mounts import Place
-from container_magic.linux.seccomp import sock_fprog
+from container_magic.linux.mounts import MountOp, Place
 from container_magic.network import bring_up_loopback
 from container_magic.process import handshake, init, payload
 from container_magic.process.inheritance import Inheritance, fail
+from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, mount_operations
+
+_MAX_FDS = 250
 
 
 def live(own: Inheritance) -> NoReturn:
     """Set the container up and be its init until the payload ends; never returns."""
     step = "start"
     try:
-        for name, act in _STEPS:
+        setup = _Setup(own)
+        for name in _STEPS:
             step = name
-            act(own)
+            getattr(setup, name)()
         step = "fork"
         error_slot = mmap.mmap(-1, handshake.ERROR_SLOT_BYTES)
         pid = os.fork()
         if pid == 0:
-            payload.live(own, error_slot)
-        init.live(own, error_slot, pid)
+            payload.live(own, setup.spec.process, error_slot)
+        init.live(own.sync, error_slot, pid)
     except BaseException as error:
-        fail(own.sync, step, error)
+        fail(own.sync, step.replace("_", " "), error)
 
 
-def _join_cgroup(own: Inheritance) -> None:
-    # "0" moves the writer itself, and moving a single thread does not take cgroup_threadgroup_rwsem
-    for fd in own.cgroup_entry_fds:
+class _Setup:
+    """The steps, in the order of ``_STEPS``."""
+
+    def __init__(self, own: Inheritance) -> None:
+        self.own = own
+
+    def leave_session(self) -> None:
+        os.setsid()
+        os.umask(0o022)
+        syscalls.new_session_keyring()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def read_plan(self) -> None:
+        plan = handshake.load_plan(self.own.plan_fd)
+        self.spec = plan.spec
+        self.deny_setgroups = plan.deny_setgroups
+        self.operations: Sequence[MountOp] = mount_operations(plan.spec, plan.lowers, plan.files)
+        self.trees = sum(1 for mount in plan.spec.mounts if mount.type == "bind")
+
+    def set_hostname(self) -> None:
+        if self.spec.hostname:
+            socket.sethostname(self.spec.hostname)
+
+    def set_lo_up(self) -> None:
+        if self.spec.network == "none":
+            bring_up_loopback()
+
+    def wait_for_the_id_maps(self) -> None:
+        if self.own.sync.recv(64) != handshake.MAPPED:
+            os._exit(1)
+
+    def become_the_containers_root(self) -> None:
+        if not self.deny_setgroups:
+            os.setgroups([])
+        # the maps alone leave the kernel ids of the supervisor in the credentials: files made on a tmpfs would then
+        # belong to an id that this namespace cannot express (EOVERFLOW)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+
+    def die_with_the_supervisor(self) -> None:
+        # after the change of ids, which clears it (prctl(2))
+        syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
+        # it may have died before the line above; inside a pid namespace getppid() is 0 either way
+        poll = select.poll()
+        poll.register(self.own.sync, select.POLLHUP)
+        if any(event & select.POLLHUP for _, event in poll.poll(0)):
+            os._exit(1)
+
+    def lock_user_namespaces(self) -> None:
+        # per user namespace since Linux 4.9: no further one below this one, whatever seccomp would say
+        fd = os.open("/proc/sys/user/max_user_namespaces", os.O_WRONLY | os.O_CLOEXEC)
         os.write(fd, b"0")
+        os.close(fd)
+
+    def mount_the_root(self) -> None:
+        place = Place(root=NEW_ROOT, scratch=SCRATCH)
+        for operation in self.operations:
+            if operation.before_pivot:
+                operation.apply(place)
+        os.chdir(NEW_ROOT)
+        syscalls.pivot_root(".", ".")
+        # the old root now lies over the new one at "."; nothing of it may propagate anywhere (runc rootfs_linux.go)
+        syscalls.umount(".")
+        os.chdir("/")
+
+    def wait_for_the_cgroup(self) -> None:
+        message, fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
+        if message != handshake.GO:
+            os._exit(1)
+        self.tree_fds, self.entry_fds = tuple(fds[: self.trees]), fds[self.trees :]
+
+    def join_the_cgroup(self) -> None:
+        # "0" moves the writer itself, and moving a single thread does not take cgroup_threadgroup_rwsem
+        for fd in self.entry_fds:
+            os.write(fd, b"0")
+            os.close(fd)
+
+    def mount_what_was_asked_for(self) -> None:
+        place = Place(root="", scratch="", trees=self.tree_fds)
+        for operation in self.operations:
+            if not operation.before_pivot:
+                operation.apply(place)
+
+    def enter_a_cgroup_namespace(self) -> None:
+        # after joining, so that the namespace's root is the container's own group
+        syscalls.unshare(c.CLONE_NEWCGROUP)
+
+    def make_the_working_directory(self) -> None:
+        os.makedirs(self.spec.process.cwd, exist_ok=True)
+
+    def set_resource_limits(self) -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for limit in self.spec.process.rlimits:
+            resource.setrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"), (limit.soft, limit.hard))
+
+    def filter_system_calls(self) -> None:
+        """What init and payload have in common: an exec gains nothing, and the system calls are filtered."""
+        capabilities.drop_bounding_set(self.own.last_capability)
+        syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
+        syscalls.seccomp_set_mode_filter(self.own.seccomp)
 
 
-def _await_maps(own: Inheritance) -> None:
-    if own.sync.recv(64) != handshake.GO:
-        os._exit(1)
-
-
-def _become_root(own: Inheritance) -> None:
-    if not own.deny_setgroups:
-        os.setgroups([])
-    # the maps alone leave the kernel ids of the supervisor in the credentials: files made on a tmpfs would then
-    # belong to an id that this namespace cannot express (EOVERFLOW)
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
-
-
-def _die_with_supervisor(own: Inheritance) -> None:
-    syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
-    # it may have died before the line above; inside a pid namespace getppid() is 0 either way
-    poll = select.poll()
-    poll.register(own.sync, select.POLLHUP)
-    if any(event & select.POLLHUP for _, event in poll.poll(0)):
-        os._exit(1)
-
-
-def _leave_session(own: Inheritance) -> None:
-    del own
-    os.setsid()
-    os.umask(0o022)
-    syscalls.new_session_keyring()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
-
-
-def _name_host(own: Inheritance) -> None:
-    if own.spec.hostname:
-        socket.sethostname(own.spec.hostname)
-
-
-def _network(own: Inheritance) -> None:
-    if own.spec.network == "none":
-        bring_up_loopback()
-
-
-def _lock_user_namespaces(own: Inheritance) -> None:
-    # per user namespace since Linux 4.9: no further one below this one, whatever seccomp would say
-    del own
-    with open("/proc/sys/user/max_user_namespaces", "w", encoding="ascii") as file:
-        file.write("0")
-
-
-def _mount(own: Inheritance) -> None:
-    place = Place(root=own.new_root, scratch=own.scratch, trees=own.trees)
-    for operation in own.operations:
-        if operation.before_pivot:
-            operation.apply(place)
-    os.chdir(own.new_root)
-    syscalls.pivot_root(".", ".")
-    # the old root now lies over the new one at "."; nothing of it may propagate anywhere (runc rootfs_linux.go)
-    syscalls.umount(".")
-    os.chdir("/")
-    for operation in own.operations:
-        if not operation.before_pivot:
-            operation.apply(place)
-
-
-def _cgroup_namespace(own: Inheritance) -> None:
-    # after joining, so that the namespace's root is the container's own group
-    del own
-    syscalls.unshare(c.CLONE_NEWCGROUP)
-
-
-def _make_cwd(own: Inheritance) -> None:
-    if own.spec.process.cwd:
-        os.makedirs(own.spec.process.cwd, exist_ok=True)
-
-
-def _bound(own: Inheritance) -> None:
-    """What init and payload have in common: an exec gains nothing, and the system calls are filtered."""
-    capabilities.drop_bounding_set(own.last_capability)
-    syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.seccomp_set_mode_filter(sock_fprog(own.seccomp_program))
-
-
-def _lower_limits(own: Inheritance) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for limit in own.spec.process.rlimits:
-        resource.setrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"), (limit.soft, limit.hard))
-
-
-_STEPS: tuple[tuple[str, Callable[[Inheritance], None]], ...] = (
-    ("join the cgroup", _join_cgroup),
-    ("wait for the id maps", _await_maps),
-    ("become the container's root", _become_root),
-    ("die with the supervisor", _die_with_supervisor),
-    ("leave the session", _leave_session),
-    ("set the hostname", _name_host),
-    ("set lo up", _network),
-    ("lock user namespaces", _lock_user_namespaces),
-    ("mount", _mount),
-    ("enter a cgroup namespace", _cgroup_namespace),
-    ("make the working directory", _make_cwd),
-    ("set resource limits", _lower_limits),
-    ("filter system calls", _bound),
+_STEPS = (
+    "leave_session",
+    "read_plan",
+    "set_hostname",
+    "set_lo_up",
+    "wait_for_the_id_maps",
+    "become_the_containers_root",
+    "die_with_the_supervisor",
+    "lock_user_namespaces",
+    "mount_the_root",
+    "wait_for_the_cgroup",
+    "join_the_cgroup",
+    "mount_what_was_asked_for",
+    "enter_a_cgroup_namespace",
+    "make_the_working_directory",
+    "set_resource_limits",
+    "filter_system_calls",
 )

@@ -6,7 +6,8 @@
       │ ── start ────────────▶│                          │                       │     socket of the client, JSON frames
       │ ── signal N ─────────▶│                          │                       │
       │◀── events ────────────│                          │                       │
-      │                       │ ── GO (maps written) ───▶│                       │     ``sync`` socket, one message each
+      │                       │ ── MAPPED ──────────────▶│                       │     ``sync`` socket, one message each
+      │                       │ ── GO, descriptors ─────▶│                       │     cgroup entries, copied mounts
       │                       │◀── FAILED text ──────────│                       │
       │                       │ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
       │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
@@ -20,6 +21,7 @@ hold one end each; the payload closes its own before the code runs, so that noth
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import socket
 import struct
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from container_magic.plan import Plan
 
+MAPPED = b"M"
 GO = b"G"
 READY = b"R"
 START = b"S"
@@ -95,7 +98,7 @@ def dump_plan(plan: Plan) -> bytes:
     return pickle.dumps(plan, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def load_plan(data: bytes) -> Plan:
-    """Return what ``dump_plan`` was given."""
-    plan: Plan = pickle.loads(data)
+def load_plan(fd: int) -> Plan:
+    """Return what ``dump_plan`` was given, from a memfd that others read as well."""
+    plan: Plan = pickle.loads(os.pread(fd, os.fstat(fd).st_size, 0))
     return plan

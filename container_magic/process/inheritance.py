@@ -1,35 +1,25 @@
-"""What the container's first processes take along from the supervisor, and what they do alike."""
+"""What the container's first processes take along from the supervisor, and how they say that a step failed."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from container_magic.linux.seccomp import SockFprog
 from container_magic.process import handshake
-
-if TYPE_CHECKING:
-    from container_magic.linux.mounts import MountOp
-    from container_magic.spec import ContainerSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inheritance:
-    """All that the child takes along from the supervisor; it closes what it does not need itself."""
+    """All that the child takes along through the clone; it closes what it does not need itself."""
 
-    spec: ContainerSpec
-    operations: Sequence[MountOp]
-    new_root: str
-    scratch: str
+    plan_fd: int
     sync: socket.socket
     start: socket.socket
     stdio: tuple[int, int, int]
-    trees: tuple[int, ...]
-    cgroup_entry_fds: tuple[int, ...]
-    deny_setgroups: bool
-    seccomp_program: bytes
+    seccomp: SockFprog
     last_capability: int
 
 

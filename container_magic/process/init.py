@@ -17,16 +17,15 @@ from typing import NoReturn
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
 from container_magic.process import handshake
-from container_magic.process.inheritance import Inheritance
 
 _SYNC_FD = 3
 EXIT = struct.Struct("=ii")
 
 
-def live(own: Inheritance, error_slot: mmap.mmap, payload_pid: int) -> NoReturn:
+def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoReturn:
     """Watch over ``payload_pid`` until it ends, report, and end; the kernel then ends all other processes."""
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
-    sync, wakeup = _keep_only_sync(own)
+    sync, wakeup = _keep_only_sync(sync)
     capabilities.clear()
     status = _watch(sync, wakeup, payload_pid)
     code, number = (os.waitstatus_to_exitcode(status), 0)
@@ -36,9 +35,9 @@ def live(own: Inheritance, error_slot: mmap.mmap, payload_pid: int) -> NoReturn:
     os._exit(0)
 
 
-def _keep_only_sync(own: Inheritance) -> tuple[socket.socket, int]:
+def _keep_only_sync(sync: socket.socket) -> tuple[socket.socket, int]:
     """Close everything but the socket to the supervisor and a wake-up pipe for SIGCHLD."""
-    os.dup2(own.sync.fileno(), _SYNC_FD)
+    os.dup2(sync.fileno(), _SYNC_FD)
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)

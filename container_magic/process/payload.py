@@ -7,31 +7,33 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
 from container_magic.process import handshake, interpreter
 from container_magic.process.inheritance import Inheritance, fail
 
+if TYPE_CHECKING:
+    from container_magic.spec import Process
+
 _START_FD = 3
 
 
-def live(own: Inheritance, error_slot: mmap.mmap) -> NoReturn:
+def live(own: Inheritance, process: Process, error_slot: mmap.mmap) -> NoReturn:
     """Shed privileges and descriptors, say READY, wait for START, and become the user's code."""
     step = "stdio"
     start = own.start
     try:
         start = _keep_only_stdio(own)
         step = "user"
-        user = _resolve_user(own.spec.process.user)
+        user = _resolve_user(process.user)
         step = "working directory"
         os.setsid()
-        _environment(own)
         step = "privileges"
         _prefer_as_oom_victim()
         _shed(user)
-        os.chdir(own.spec.process.cwd or "/")
+        os.chdir(process.cwd)
         start.send(handshake.READY)
         step = "code"
         message, fds, _, _ = socket.recv_fds(start, 64, 1)
@@ -39,12 +41,12 @@ def live(own: Inheritance, error_slot: mmap.mmap) -> NoReturn:
             os._exit(1)
     except BaseException as error:
         fail(start, step, error)
-    _run(own, start, fds[0], error_slot)
+    _run(process, start, fds[0], error_slot)
 
 
-def _run(own: Inheritance, start: socket.socket, code_fd: int, error_slot: mmap.mmap) -> NoReturn:
-    process = own.spec.process
+def _run(process: Process, start: socket.socket, code_fd: int, error_slot: mmap.mmap) -> NoReturn:
     start.close()
+    _set_environment(process.env)
     if process.kind == "python":
         with open(code_fd, "rb") as file:
             source = file.read()
@@ -79,9 +81,14 @@ def _keep_only_stdio(own: Inheritance) -> socket.socket:
     return socket.socket(fileno=_START_FD)
 
 
-def _environment(own: Inheritance) -> None:
-    os.environ.clear()
-    os.environ.update(own.spec.process.env)
+def _set_environment(env: Sequence[tuple[str, str]]) -> None:
+    """Make ``os.environ`` what ``env`` says; the zygote's is close to it, so that little has to be written."""
+    wanted = dict(env)
+    for name in [name for name in os.environ if name not in wanted]:
+        del os.environ[name]
+    for name, value in env:
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def _prefer_as_oom_victim() -> None:

@@ -19,15 +19,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from container_magic.linux.userns import IdMapping
+
 MAX_REQUEST_BYTES = 4096
 _MAX_FDS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One container to make: descriptors that came with the request, by purpose."""
+    """One container to make: what has to be known before the plan is read, and descriptors by purpose."""
 
     fds: dict[str, int]
+    network: str
+    rootless: bool
+    id_mappings: tuple[IdMapping, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +49,13 @@ class Seat:
         self.channel.close()
         if not message:
             return None
-        return Request(fds=dict(zip(json.loads(message), fds, strict=True)))
+        header = json.loads(message)
+        return Request(
+            fds=dict(zip(header["fds"], fds, strict=True)),
+            network=header["network"],
+            rootless=header["rootless"],
+            id_mappings=tuple(IdMapping(**mapping) for mapping in header["id_mappings"]),
+        )
 
 
 def serve(standing: dict[str, int], supervise: Callable[[Seat], None]) -> None:
@@ -78,12 +89,12 @@ def _fork_supervisor(
     control: socket.socket, standing: dict[str, int], zygote_pid: int, supervise: Callable[[Seat], None]
 ) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if os.fork():
-        theirs.close()
-        return ours
-    ours.close()
-    control.close()
-    _be_supervisor(Seat(standing=standing, zygote_pid=zygote_pid, channel=theirs), supervise)
+    if os.fork() == 0:
+        ours.close()
+        control.close()
+        _be_supervisor(Seat(standing=standing, zygote_pid=zygote_pid, channel=theirs), supervise)
+    theirs.close()
+    return ours
 
 
 def _be_supervisor(seat: Seat, supervise: Callable[[Seat], None]) -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from typing import TYPE_CHECKING
 
 from container_magic.linux import constants as c
@@ -40,6 +42,7 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 SCRATCH = f"{VIEW}/mnt"
 NEW_ROOT = f"{SCRATCH}/root"
+EMPTY = f"{VIEW}/empty"
 _BYTES_PER_INODE = 8192
 _FEWEST_INODES = 4096
 
@@ -55,12 +58,26 @@ def mount_operations(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[
         Overlay(lowerdir=lower.view, destination=lower.path, name=str(number)) for number, lower in enumerate(lowers)
     ]
     operations += _kernel_file_systems(spec, disk_bytes)
+    operations += [_mask(), ReadOnly(paths=_present(READ_ONLY), mounted=False)]
     operations += _user_mounts(spec.mounts)
-    operations += [Mask(paths=MASKED), ReadOnly(paths=READ_ONLY)]
     if spec.root.readonly:
-        operations.append(ReadOnly(paths=("/",)))
-        operations.append(ReadOnly(paths=tuple(lower.path for lower in lowers)))
+        roots = ("/", *(lower.path for lower in lowers))
+        operations.append(ReadOnly(paths=roots, mounted=True, before_pivot=False))
     return operations
+
+
+@functools.cache
+def _mask() -> Mask:
+    present = _present(MASKED)
+    directories = tuple(path for path in present if os.path.isdir(path))
+    files = tuple(path for path in present if path not in directories)
+    return Mask(files=files, directories=directories, empty=EMPTY)
+
+
+@functools.cache
+def _present(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """The kernel decides what is in /proc and /sys: a fresh instance inside has what the host's has."""
+    return tuple(path for path in paths if os.path.exists(path))
 
 
 def _kernel_file_systems(spec: ContainerSpec, shm_bytes: int) -> list[MountOp]:

@@ -42,13 +42,19 @@ class Zygote:
     directory: Path
     owner_pid: int
 
-    def request(self, fds: Mapping[str, int]) -> None:
+    def request(self, network: str, fds: Mapping[str, int]) -> None:
         """Ask for a supervisor that has these descriptors, by purpose.
 
         Raises:
             InternalError: The zygote is gone.
         """
-        message = json.dumps(list(fds)).encode()
+        header = {
+            "fds": list(fds),
+            "network": network,
+            "rootless": self.features.rootless,
+            "id_mappings": [dataclasses.asdict(mapping) for mapping in self.features.id_mappings],
+        }
+        message = json.dumps(header).encode()
         try:
             with _lock:
                 socket.send_fds(self.control, [message], list(fds.values()))

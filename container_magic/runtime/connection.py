@@ -57,9 +57,10 @@ class Connection:
         """Bytes that the client has not taken yet."""
         return len(self._outbox)
 
-    def send(self, event: Event) -> None:
-        """Send ``event``, or keep it until the client reads."""
-        self._outbox += handshake.frame(to_dict(event))
+    def send(self, *events: Event) -> None:
+        """Send ``events``, or keep them until the client reads."""
+        for event in events:
+            self._outbox += handshake.frame(to_dict(event))
         self.pump()
 
     def pump(self) -> None:

@@ -91,7 +91,7 @@ class Run:
                 fds[name] = _memory_file(name, data)
                 stack.callback(os.close, fds[name])
             try:
-                self._zygote.request(fds)
+                self._zygote.request(self.plan.spec.network, fds)
             except BaseException:
                 ours.close()
                 self._close_streams()
