@@ -81,7 +81,10 @@ def build_view(config: BootConfig, idmap: int) -> None:
     again = [(lower, _clone(lower.path, _READ_ONLY)) for lower in config.tree.lowers if lower.view != lower.path]
     devices = {name: _clone(f"/dev/{name}", c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC) for name in DEVICES}
     # no MOUNT_ATTR_RDONLY on /proc: a container could then not mount its own ("mount too revealing")
-    kernel = {name: _clone(name, _PLAIN | c.MOUNT_ATTR_NOEXEC) for name in ("/proc", "/sys")}
+    kernel = {
+        "/proc": _clone("/proc", _PLAIN | c.MOUNT_ATTR_NOEXEC),
+        "/sys": _clone("/sys", _READ_ONLY | c.MOUNT_ATTR_NOEXEC),
+    }
     package = _clone(config.package, _READ_ONLY)
     root_fd = syscalls.detached_mount("tmpfs", {"mode": "0755", "size": "64m"}, _PLAIN)
     syscalls.move_mount(root_fd, _STAGE)

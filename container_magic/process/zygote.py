@@ -77,19 +77,28 @@ def serve(standing: dict[str, int], supervise: Callable[[Seat], None]) -> None:
         message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, _MAX_FDS)
         if not message:
             return
-        # a spare that was killed meanwhile takes the request with it: the client sees its socket close and says so
-        with contextlib.suppress(OSError):
-            socket.send_fds(spare, [message], fds)
-        spare.close()
+        # when there was no process to be had, or the spare was killed meanwhile, the request is lost: the client sees
+        # its socket close and says so
+        spare = spare or _fork_supervisor(control, standing, zygote_pid, supervise)
+        if spare is not None:
+            with contextlib.suppress(OSError):
+                socket.send_fds(spare, [message], fds)
+            spare.close()
         for fd in fds:
             os.close(fd)
 
 
 def _fork_supervisor(
     control: socket.socket, standing: dict[str, int], zygote_pid: int, supervise: Callable[[Seat], None]
-) -> socket.socket:
+) -> socket.socket | None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if os.fork() == 0:
+    try:
+        pid = os.fork()
+    except OSError:  # a pids limit on the whole session, or no memory
+        ours.close()
+        theirs.close()
+        return None
+    if pid == 0:
         ours.close()
         control.close()
         _be_supervisor(Seat(standing=standing, zygote_pid=zygote_pid, channel=theirs), supervise)
