@@ -54,7 +54,6 @@ class _Setup:
     def leave_session(self) -> None:
         os.setsid()
         os.umask(0o022)
-        syscalls.new_session_keyring()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -85,6 +84,8 @@ class _Setup:
         # belong to an id that this namespace cannot express (EOVERFLOW)
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+        # after that, so that the keyring is the container's and counts against its own quota
+        syscalls.new_session_keyring()
 
     def die_with_the_supervisor(self) -> None:
         # after the change of ids, which clears it (prctl(2))

@@ -146,8 +146,8 @@ class Supervisor:
         self._begun = time.monotonic()
         handshake.send_start(self._start, self._request.fds["code"])
         self._start.close()
+        self._write_state("running")  # the code is running already: nobody waits for this
         self._connection.send(self._created(), Started(start="cold"))
-        self._write_state("running")
 
     def _created(self) -> Created:
         plan = self._plan
