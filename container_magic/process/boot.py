@@ -11,6 +11,7 @@ the copies of what ``-v`` names, and the user namespace of the idmapped mounts.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -66,18 +67,23 @@ def main(argument: str) -> None:
     idmap = -1 if config.rootless else namespace_of(config.id_mappings)
     syscalls.unshare(c.CLONE_NEWNS)
     syscalls.mount("", "/", None, c.MS_REC | c.MS_PRIVATE)
-    build_view(config, idmap)
+    has_mounts = build_view(config, idmap)
     view = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     fds = {**config.fds, "host_view": host_view, "view": view, "idmap": idmap}
     for fd in fds.values():
         if fd >= 0:
             os.set_inheritable(fd, True)
-    _become_zygote(config, fds)
+    _become_zygote(config, fds, has_mounts)
 
 
-def build_view(config: BootConfig, idmap: int) -> None:
-    """Assemble the view on a detached tmpfs and make it the root of this mount namespace."""
+def build_view(config: BootConfig, idmap: int) -> list[str]:
+    """Assemble the view on a detached tmpfs and make it the root of this mount namespace.
+
+    Returns:
+        The paths of those lowers that could only be had with what is mounted below them.
+    """
     clones = [(lower, _clone_lower(lower, idmap)) for lower in config.tree.lowers]
+    has_mounts = [lower.path for lower in config.tree.lowers if not _can_be_alone(lower.path)]
     again = [(lower, _clone(lower.path, _READ_ONLY)) for lower in config.tree.lowers if lower.view != lower.path]
     devices = {name: _clone(f"/dev/{name}", c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC) for name in DEVICES}
     # no MOUNT_ATTR_RDONLY on /proc: a container could then not mount its own ("mount too revealing")
@@ -105,6 +111,7 @@ def build_view(config: BootConfig, idmap: int) -> None:
     syscalls.pivot_root(".", ".")
     syscalls.umount(".")
     os.chdir("/")
+    return has_mounts
 
 
 def _skeleton(root: str, tree: HostTree, owner: int) -> None:
@@ -141,13 +148,29 @@ def _clone(path: str, attributes: int) -> int:
 
     Without what is mounted below it, unless that is locked: then the kernel gives the whole or nothing (rootless).
     """
-    try:
-        fd = syscalls.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
-        syscalls.mount_setattr(fd, "", attr_set=attributes)
-    except OSError:
+    fd = _clone_alone(path)
+    recursive = fd is None
+    if fd is None:
         fd = syscalls.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE | c.AT_RECURSIVE)
-        syscalls.mount_setattr(fd, "", attr_set=attributes, recursive=True)
+    syscalls.mount_setattr(fd, "", attr_set=attributes, recursive=recursive)
     return fd
+
+
+def _can_be_alone(path: str) -> bool:
+    fd = _clone_alone(path)
+    if fd is None:
+        return False
+    os.close(fd)
+    return True
+
+
+def _clone_alone(path: str) -> int | None:
+    try:
+        return syscalls.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return None
 
 
 def _attach(fd: int, target: str) -> None:
@@ -156,11 +179,11 @@ def _attach(fd: int, target: str) -> None:
     os.close(fd)
 
 
-def _become_zygote(config: BootConfig, fds: dict[str, int]) -> None:
+def _become_zygote(config: BootConfig, fds: dict[str, int], has_mounts: list[str]) -> None:
     path = ":".join(dict.fromkeys([os.path.dirname(config.executable), "/usr/local/bin", "/usr/bin", "/bin"]))
     environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1", "LD_BIND_NOW": "1"}
     source = f"import sys; sys.path.insert(0, {VIEW + '/lib'!r})\n{config.entry}"
-    arguments = [config.executable, "-s", "-c", source, json.dumps(fds)]
+    arguments = [config.executable, "-s", "-c", source, json.dumps({"fds": fds, "has_mounts": has_mounts})]
     os.execve(config.executable, arguments, environment)
 
 

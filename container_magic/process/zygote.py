@@ -58,8 +58,8 @@ class Seat:
         )
 
 
-def serve(standing: dict[str, int], supervise: Callable[[Seat], None]) -> None:
-    """Hand each request to a supervisor until the control socket ends.
+def serve(standing: dict[str, int], supervise: Callable[[Seat], None], greeting: bytes) -> None:
+    """Say ``greeting``, then hand each request to a supervisor until the control socket ends.
 
     ``supervise`` runs in the supervisor's process.
     """
@@ -71,7 +71,7 @@ def serve(standing: dict[str, int], supervise: Callable[[Seat], None]) -> None:
     gc.collect()
     gc.freeze()
     zygote_pid = os.getpid()
-    control.sendall(b"ready")
+    control.sendall(greeting)
     while True:
         spare = _fork_supervisor(control, standing, zygote_pid, supervise)
         message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, _MAX_FDS)

@@ -10,7 +10,7 @@ import os
 import site
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SYSTEM_DIRECTORIES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 # package stores whose interpreters need more than their own prefix
@@ -30,6 +30,8 @@ class Lower:
     path: str
     view: str
     environment: bool = False
+    has_mounts: bool = False
+    """Something is mounted below it that cannot be left out: overlayfs refuses such a lowerdir (CVE-2021-3732)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,13 @@ def host_tree(prefixes: Iterable[str]) -> HostTree:
         for number, path in enumerate(paths)
     )
     return HostTree(lowers=lowers, links=links)
+
+
+def with_mounts(tree: HostTree, paths: Iterable[str]) -> HostTree:
+    """Return ``tree`` with the lowers at ``paths`` marked as having mounts below them."""
+    marked = set(paths)
+    lowers = tuple(replace(lower, has_mounts=True) if lower.path in marked else lower for lower in tree.lowers)
+    return replace(tree, lowers=lowers)
 
 
 def interpreter_prefixes() -> tuple[str, ...]:

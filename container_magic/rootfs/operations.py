@@ -54,9 +54,7 @@ def mount_operations(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[
         Scratch(size_bytes=disk_bytes, inodes=max(_FEWEST_INODES, disk_bytes // _BYTES_PER_INODE)),
         Overlay(lowerdir=f"{VIEW}/template", destination="/", name="root", files=files),
     ]
-    operations += [
-        Overlay(lowerdir=lower.view, destination=lower.path, name=str(number)) for number, lower in enumerate(lowers)
-    ]
+    operations += [_lower(lower, str(number)) for number, lower in enumerate(lowers)]
     operations += _kernel_file_systems(spec, disk_bytes)
     operations += [_mask(), ReadOnly(paths=_present(READ_ONLY), mounted=False)]
     operations += _user_mounts(spec.mounts)
@@ -64,6 +62,12 @@ def mount_operations(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[
         roots = ("/", *(lower.path for lower in lowers))
         operations.append(ReadOnly(paths=roots, mounted=True, before_pivot=False))
     return operations
+
+
+def _lower(lower: Lower, name: str) -> MountOp:
+    if lower.has_mounts:
+        return BindTree(source=lower.view, destination=lower.path)
+    return Overlay(lowerdir=lower.view, destination=lower.path, name=name)
 
 
 @functools.cache

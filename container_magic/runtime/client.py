@@ -6,20 +6,23 @@ import atexit
 import dataclasses
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from container_magic.cgroups.prepare import open_bases, prepare
 from container_magic.errors import HostError, InternalError
 from container_magic.host import HostFeatures, probe, with_cgroups
 from container_magic.process.boot import BootConfig
-from container_magic.rootfs.host import HostTree, host_tree, interpreter_prefixes
+from container_magic.rootfs.host import HostTree, host_tree, interpreter_prefixes, with_mounts
 from container_magic.runtime.state import runtime_directory, sweep
 
 # written out: only the zygote needs what server.py imports
@@ -29,6 +32,8 @@ _BOOT = (
 )
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
+_DEATH_CHECK_SECONDS = 0.05
+_GREETING_BYTES = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,17 +126,20 @@ def _start() -> Zygote:
     runtime_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     fds = {"control": theirs.fileno(), "runtime": runtime_fd, **{f"cg:{key}": fd for key, fd in bases.items()}}
     try:
-        process = _boot(features, tree, fds, ours)
+        process, has_mounts = _boot(features, tree, fds, ours)
     finally:
         theirs.close()
         for fd in {runtime_fd, *bases.values()}:
             os.close(fd)
+    tree = with_mounts(tree, has_mounts)
     return Zygote(
         process=process, control=ours, features=features, tree=tree, directory=directory, owner_pid=os.getpid()
     )
 
 
-def _boot(features: HostFeatures, tree: HostTree, fds: dict[str, int], ours: socket.socket) -> subprocess.Popen[bytes]:
+def _boot(
+    features: HostFeatures, tree: HostTree, fds: dict[str, int], ours: socket.socket
+) -> tuple[subprocess.Popen[bytes], list[str]]:
     package = Path(__file__).resolve().parent.parent
     config = BootConfig(
         tree=tree,
@@ -163,29 +171,20 @@ def _boot(features: HostFeatures, tree: HostTree, fds: dict[str, int], ours: soc
             cwd="/",
             start_new_session=True,
         )
-        _await_ready(process, ours, complaints)
-    return process
+        return process, _await_greeting(process, ours, complaints)
 
 
-def _await_ready(process: subprocess.Popen[bytes], ours: socket.socket, complaints: object) -> None:
-    # the boot process holds the other end until it is the zygote; when it dies this end reads as closed
-    ours.settimeout(_START_SECONDS)
-    try:
-        # our copy of their end is still open, so look for a death as well
-        while process.poll() is None:
-            ours.settimeout(0.05)
-            try:
-                if ours.recv(16) == b"ready":
-                    ours.settimeout(None)
-                    return
-                break
-            except TimeoutError:
-                continue
-    except OSError:
-        pass
+def _await_greeting(process: subprocess.Popen[bytes], ours: socket.socket, complaints: IO[bytes]) -> list[str]:
+    """Wait for the zygote's first message: the lowers that have mounts below them."""
+    deadline = time.monotonic() + _START_SECONDS
+    # our own copy of the other end is open, so a death does not read as an end: look for it as well
+    while process.poll() is None and time.monotonic() < deadline:
+        if select.select([ours], [], [], _DEATH_CHECK_SECONDS)[0]:
+            has_mounts: list[str] = json.loads(ours.recv(_GREETING_BYTES))
+            return has_mounts
     process.kill()
     process.wait()
-    complaints.seek(0)  # type: ignore[attr-defined]
-    lines = complaints.read().decode(errors="replace").strip().splitlines()  # type: ignore[attr-defined]
+    complaints.seek(0)
+    lines = complaints.read().decode(errors="replace").strip().splitlines()
     reason = lines[-1] if lines else f"exit status {process.returncode}"
     raise HostError(f"cannot start the zygote: {reason}", hint="`contain doctor` says what this host can do")

@@ -16,11 +16,11 @@ _PRELOAD = ("container_magic.cgroups.v1", "container_magic.cgroups.v2", "contain
 
 
 def main() -> None:
-    """Serve; the descriptors by purpose are JSON on the command line."""
-    standing = json.loads(sys.argv[1])
+    """Serve; the descriptors by purpose, and what boot found, are JSON on the command line."""
+    told = json.loads(sys.argv[1])
     # computed once here, inherited by every supervisor
     for name in _PRELOAD:
         importlib.import_module(name)
     default_program()
     last_capability()
-    serve(standing, supervise)
+    serve(told["fds"], supervise, json.dumps(told["has_mounts"]).encode())
