@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from container_magic.cgroups.enforce import Assessment, Refusal, assess, option_name, without
+from container_magic.cgroups.enforce import Assessment, Refusal, assess, option_name, parse_list, without
 from container_magic.errors import HostError, OptionError
 from container_magic.events import Downgrade, Limit
 from container_magic.host import HostFeatures
@@ -36,6 +36,18 @@ _KEYWORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Substitutes:
+    """What stands in for a limit that no cgroup can hold here; each is a downgrade too."""
+
+    watched_memory_bytes: int | None = None
+    """The supervisor adds up the processes' memory and ends the container above this."""
+    affinity: tuple[int, ...] = ()
+    """``sched_setaffinity`` of the container's first process, inherited by the others."""
+    pids: int | None = None
+    """``RLIMIT_NPROC``, counted per user namespace since Linux 5.14."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything that the supervisor needs to make one container."""
 
@@ -50,6 +62,7 @@ class Plan:
     cgroup_controllers: tuple[str, ...]
     limits: tuple[Limit, ...]
     downgrades: tuple[Downgrade, ...]
+    substitutes: Substitutes
 
     @property
     def cgroup_name(self) -> str:
@@ -84,6 +97,7 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
     resources = _default_memory(_resolve_devices(spec.resources), spec, features)
     _check_cpus(resources, spec, features)
     assessment = assess(features.cgroups, resources)
+    substitutes = _substitute(assessment.refusals, resources)
     downgrades = _settle(assessment.refusals, spec)
     resources = without(resources, assessment.refusals)
     disk_bytes = spec.root.disk_bytes or _default_disk(resources)
@@ -106,6 +120,24 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
         cgroup_controllers=assessment.controllers,
         limits=(*assessment.limits, *_own_limits(resolved, assessment)),
         downgrades=downgrades,
+        substitutes=substitutes,
+    )
+
+
+_GOT = {
+    "memory_bytes": "watched by the supervisor, not held by the kernel",
+    "cpuset_cpus": "sched_setaffinity, which the code can change",
+    "pids": "RLIMIT_NPROC",
+}
+
+
+def _substitute(refusals: Iterable[Refusal], resources: Resources) -> Substitutes:
+    refused = {refusal.field for refusal in refusals}
+    cpus = parse_list(resources.cpuset_cpus) if resources.cpuset_cpus and "cpuset_cpus" in refused else ()
+    return Substitutes(
+        watched_memory_bytes=resources.memory_bytes if "memory_bytes" in refused else None,
+        affinity=tuple(sorted(cpus)),
+        pids=resources.pids if "pids" in refused else None,
     )
 
 
@@ -122,7 +154,9 @@ def _settle(refusals: Iterable[Refusal], spec: ContainerSpec) -> tuple[Downgrade
                 else "--best-effort runs without it"
             )
             raise HostError(f"cannot enforce {_flag(refusal.field, spec)} {refusal.asked}: {refusal.reason}", hint=hint)
-        downgrades.append(Downgrade(name=name, asked=refusal.asked, got="not limited", reason=refusal.reason))
+        downgrades.append(
+            Downgrade(name=name, asked=refusal.asked, got=_GOT.get(refusal.field, "not limited"), reason=refusal.reason)
+        )
     return tuple(downgrades)
 
 

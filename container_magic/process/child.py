@@ -61,6 +61,7 @@ class _Setup:
     def read_plan(self) -> None:
         plan = handshake.load_plan(self.own.plan_fd)
         self.spec = plan.spec
+        self.substitutes = plan.substitutes
         self.deny_setgroups = plan.deny_setgroups
         self.operations: Sequence[MountOp] = mount_operations(plan.spec, plan.lowers, plan.files)
         self.trees = sum(1 for mount in plan.spec.mounts if mount.type == "bind")
@@ -140,6 +141,10 @@ class _Setup:
 
     def set_resource_limits(self) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if self.substitutes.pids is not None:
+            resource.setrlimit(resource.RLIMIT_NPROC, (self.substitutes.pids, self.substitutes.pids))
+        if self.substitutes.affinity:
+            os.sched_setaffinity(0, self.substitutes.affinity)
         for limit in self.spec.process.rlimits:
             resource.setrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"), (limit.soft, limit.hard))
 

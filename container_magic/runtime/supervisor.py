@@ -25,6 +25,7 @@ from container_magic.process import child, handshake
 from container_magic.process.inheritance import Inheritance
 from container_magic.process.zygote import Request, Seat
 from container_magic.runtime.connection import ClientGoneError, Connection, Wakeup
+from container_magic.runtime.measure import Gauge
 from container_magic.runtime.state import StateDirectory
 from container_magic.runtime.volumes import copy_trees
 from container_magic.runtime.watch import Watcher
@@ -169,9 +170,12 @@ class Supervisor:
 
     def watch(self) -> None:
         """Wait for the end, holding the limits."""
-        watcher = Watcher(self._plan.spec, self._cgroup, self._connection, self._sync, self.init_pidfd, self._begun)
-        watcher.run()
-        self._reap()
+        gauge = Gauge(self._cgroup, self._init_pid)
+        memory_bytes = self._plan.substitutes.watched_memory_bytes
+        watcher = Watcher(self._plan.spec.watch, gauge, self._connection, self._sync, self.init_pidfd, memory_bytes)
+        watcher.run(self._begun)
+        self._init_pid, pid = 0, self._init_pid
+        gauge.reap(pid)
         self._exited = True
         self._connection.send(*watcher.last_events())
 

@@ -11,13 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from container_magic.cgroups import CgroupManager
-from container_magic.errors import ContainError
-from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, Sampled, Usage
+from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, Sampled
 from container_magic.process import handshake
 from container_magic.process.init import EXIT
-from container_magic.runtime.connection import ClientGoneError, Connection
-from container_magic.spec import ContainerSpec
+from container_magic.runtime.connection import Connection
+from container_magic.runtime.measure import Gauge
+from container_magic.spec import Watch
 
 INTERRUPT_SECONDS = 2.0
 _SAMPLE_SECONDS = 0.05
@@ -32,36 +31,39 @@ class Watcher:
 
     def __init__(
         self,
-        spec: ContainerSpec,
-        cgroup: CgroupManager,
+        watch: Watch,
+        gauge: Gauge,
         connection: Connection,
         sync: socket.socket,
         init_pidfd: int,
-        begun: float,
+        watched_memory_bytes: int | None,
     ) -> None:
-        self._watch = spec.watch
-        self._cgroup = cgroup
+        self._watch = watch
+        self._gauge = gauge
+        self._watched_memory_bytes = watched_memory_bytes
         self._connection = connection
         self._sync = sync
         self._pidfd = init_pidfd
-        self._begun = begun
+        self._begun = 0.0
         self._cpus = len(os.sched_getaffinity(0))
         self._limit: LimitName | None = None
         self._interrupted = False
         self._interrupt_deadline = float("inf")
         self._interrupt_killed = False
-        self._next_sample = begun + _SAMPLE_SECONDS
-        self._next_cpu_check = begun
+        self._next_sample = 0.0
+        self._next_cpu_check = 0.0
         self._wall_seconds = 0.0
         self._exit: tuple[int, int, bytes] | None = None
 
-    def run(self) -> None:
-        """Return when init is dead; it then waits to be reaped.
+    def run(self, begun: float) -> None:
+        """Return when init is dead; it then waits to be reaped. ``begun`` is when the code was started.
 
         Raises:
             ClientGoneError: The client's end is closed.
             ZygoteGoneError: The zygote died.
         """
+        self._begun = begun
+        self._next_sample = begun + _SAMPLE_SECONDS
         poll = select.poll()
         for fd in (self._connection.socket, self._connection.wakeup, self._pidfd, self._sync):
             poll.register(fd, select.POLLIN)
@@ -107,8 +109,9 @@ class Watcher:
     def _sample(self, now: float) -> None:
         elapsed = now - self._begun
         self._next_sample = now + max(_SAMPLE_SECONDS, elapsed / _SAMPLES)
-        sample = self._cgroup.sample()
-        if sample.oom_kills:
+        sample = self._gauge.sample()
+        watched = self._watched_memory_bytes is not None and (sample.memory_bytes or 0) > self._watched_memory_bytes
+        if sample.oom_kills or watched:
             # as memory.oom.group does: a half-killed program is no result
             self._end("memory")
         if self._connection.pending_bytes < _PENDING_BYTES:
@@ -116,10 +119,7 @@ class Watcher:
             self._connection.send(point)
 
     def _check_cpu(self, now: float, limit_seconds: float) -> None:
-        used = self._cgroup.sample().cpu_seconds
-        if used is None:
-            self._next_cpu_check = float("inf")
-            return
+        used = self._gauge.sample().cpu_seconds or 0.0
         if used >= limit_seconds:
             self._end("cpu")
         # with all CPUs busy it cannot be reached earlier than this
@@ -171,7 +171,7 @@ class Watcher:
     def last_events(self) -> Iterator[Event]:
         """Yield how it ended: limits and interrupt, the code's own error, and ``Exited``."""
         self._read_pending()
-        oom_killed = bool(self._quietly(self._cgroup.sample, "oom_kills"))
+        oom_killed = self._gauge.oom_kills() > 0
         if self._limit is not None:
             yield LimitReached(limit=self._limit)
         elif oom_killed:
@@ -182,7 +182,7 @@ class Watcher:
         error = parse_error(slot)
         if error is not None:
             yield error
-        usage = replace(self._usage(), wall_seconds=self._wall_seconds)
+        usage = replace(self._gauge.usage(), wall_seconds=self._wall_seconds)
         ended_by_signal = {"exit_signal": number} if number else {"exit_code": code}
         yield Exited(**ended_by_signal, oom_killed=oom_killed, usage=usage)
 
@@ -190,19 +190,6 @@ class Watcher:
         self._sync.setblocking(False)
         while self._exit is None and self._read_exit():
             pass
-
-    def _usage(self) -> Usage:
-        try:
-            return self._cgroup.usage()
-        except (ContainError, OSError):
-            return Usage()
-
-    @staticmethod
-    def _quietly(read: object, name: str) -> object:
-        try:
-            return getattr(read(), name)  # type: ignore[operator]
-        except (ContainError, OSError):
-            return None
 
 
 def parse_error(slot: bytes) -> CodeError | None:
@@ -218,6 +205,3 @@ def parse_error(slot: bytes) -> CodeError | None:
         return CodeError(ename=str(data["ename"]), evalue=str(data["evalue"]), traceback=lines)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None
-
-
-__all__ = ["INTERRUPT_SECONDS", "ClientGoneError", "Watcher", "parse_error"]

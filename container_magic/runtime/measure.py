@@ -1,0 +1,128 @@
+"""Figures of a container: from its cgroup, and from the processes themselves where the cgroup cannot give them.
+
+All is read from outside by the supervisor; a process inside can hide nothing of this from its ancestors (proc(5)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from container_magic.cgroups import CgroupManager, Sample
+from container_magic.errors import ContainError
+from container_magic.events import Usage
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aftermath:
+    """What the kernel added up for a dead init and all that it, or its children, waited for."""
+
+    cpu_user_seconds: float
+    cpu_system_seconds: float
+    io_read_bytes: int | None
+    io_write_bytes: int | None
+
+
+class Gauge:
+    """Reads the figures of one container; what neither its cgroup nor its processes can tell stays None."""
+
+    def __init__(self, cgroup: CgroupManager, init_pid: int) -> None:
+        self._cgroup = cgroup
+        self._init_pid = init_pid
+        self._aftermath: Aftermath | None = None
+
+    def sample(self) -> Sample:
+        """Return the figures of this moment."""
+        sample = self._cgroup.sample()
+        if sample.cpu_seconds is None and self._aftermath is None:
+            sample = replace(sample, cpu_seconds=cpu_seconds(self._init_pid))
+        if sample.memory_bytes is None and self._aftermath is None:
+            sample = replace(sample, memory_bytes=memory_bytes(self._init_pid))
+        return sample
+
+    def reap(self, pid: int) -> None:
+        """Reap the dead init and keep what the kernel says of it."""
+        self._aftermath = reap(pid)
+
+    def oom_kills(self) -> int:
+        """Return how many processes the kernel has killed because the container's memory ran out."""
+        try:
+            return self._cgroup.sample().oom_kills or 0
+        except (ContainError, OSError):
+            return 0
+
+    def usage(self) -> Usage:
+        """Return what was used in all, after ``reap``."""
+        try:
+            usage = self._cgroup.usage()
+        except (ContainError, OSError):
+            usage = Usage()
+        after = self._aftermath
+        if after is None:
+            return usage
+        if usage.cpu_seconds is None:
+            user, system = after.cpu_user_seconds, after.cpu_system_seconds
+            usage = replace(usage, cpu_seconds=user + system, cpu_user_seconds=user, cpu_system_seconds=system)
+        if usage.io_read_bytes is None:
+            usage = replace(usage, io_read_bytes=after.io_read_bytes, io_write_bytes=after.io_write_bytes)
+        return usage
+
+
+def reap(pid: int) -> Aftermath:
+    """Wait for the child ``pid`` and return its figures, dead descendants included (getrusage(2), proc_pid_io(5))."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    counters = _keyed(f"/proc/{pid}/io")
+    _, _, usage = os.wait4(pid, 0)
+    return Aftermath(
+        cpu_user_seconds=usage.ru_utime,
+        cpu_system_seconds=usage.ru_stime,
+        io_read_bytes=counters.get("read_bytes"),
+        io_write_bytes=counters.get("write_bytes"),
+    )
+
+
+def cpu_seconds(init_pid: int) -> float:
+    """Return CPU seconds of init and its descendants so far, dead and waited-for children included."""
+    ticks = 0
+    for pid in _tree(init_pid):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            # utime, stime, cutime, cstime; the name before them may hold anything but ends at the last bracket
+            fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / _TICKS_PER_SECOND
+
+
+def memory_bytes(init_pid: int) -> int:
+    """Return the proportional share of memory of init and its descendants, and of files on their tmpfs none."""
+    return sum(_keyed(f"/proc/{pid}/smaps_rollup").get("Pss", 0) for pid in _tree(init_pid)) * 1024
+
+
+def _tree(pid: int) -> Iterator[int]:
+    pending = [pid]
+    while pending:
+        current = pending.pop()
+        yield current
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{current}/task"):
+                pending += map(int, _read(f"/proc/{current}/task/{task}/children").split())
+
+
+def _keyed(path: str) -> dict[str, int]:
+    """Return ``key: number ...`` lines as a dict; empty when the file cannot be read."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for line in _read(path).splitlines():
+            key, _, rest = line.partition(":")
+            number = rest.split()[:1]
+            if number and number[0].isdecimal():
+                found[key] = int(number[0])
+    return found
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
