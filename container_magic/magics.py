@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
@@ -123,8 +124,10 @@ def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder) -> Non
     from container_magic.verbs.run import RunRequest, open_run
 
     streams = _Streams()
+    # the error becomes the cell's own output: printed by the container as well it would be there twice
+    spec = replace(asked.spec, process=replace(asked.spec.process, print_traceback=False))
     try:
-        with open_run(RunRequest(spec=asked.spec, code=_encoded(cell))) as run:
+        with open_run(RunRequest(spec=spec, code=_encoded(cell))) as run:
             for event in run:
                 builder.add(event)
                 if isinstance(event, Output):

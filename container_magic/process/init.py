@@ -31,7 +31,7 @@ def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoRetu
     code, number = (os.waitstatus_to_exitcode(status), 0)
     if code < 0:
         code, number = 0, -code
-    sync.send(handshake.EXITED + EXIT.pack(code, number) + _read_slot(error_slot))
+    sync.send(handshake.EXITED + EXIT.pack(code, number) + read_slot(error_slot))
     os._exit(0)
 
 
@@ -89,7 +89,7 @@ def _forward(message: bytes, payload_pid: int) -> None:
             return
 
 
-def _read_slot(error_slot: mmap.mmap) -> bytes:
+def read_slot(error_slot: mmap.mmap) -> bytes:
     """Return what the payload left in the shared slot: bytes of unknown truth, bounded by the slot."""
     length = int.from_bytes(error_slot[:4], "little")
     return error_slot[4 : 4 + length] if 0 < length <= len(error_slot) - 4 else b""

@@ -77,15 +77,23 @@ def serve(standing: dict[str, int], supervise: Callable[[Seat], None], greeting:
         message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, _MAX_FDS)
         if not message:
             return
-        # when there was no process to be had, or the spare was killed meanwhile, the request is lost: the client sees
-        # its socket close and says so
-        spare = spare or _fork_supervisor(control, standing, zygote_pid, supervise)
-        if spare is not None:
-            with contextlib.suppress(OSError):
-                socket.send_fds(spare, [message], fds)
-            spare.close()
+        if not _hand_over(spare, message, fds):
+            # the spare was killed, or there was no process to be had then; when there is none now either, the client
+            # sees its socket close and says so
+            _hand_over(_fork_supervisor(control, standing, zygote_pid, supervise), message, fds)
         for fd in fds:
             os.close(fd)
+
+
+def _hand_over(supervisor: socket.socket | None, message: bytes, fds: list[int]) -> bool:
+    if supervisor is None:
+        return False
+    with contextlib.closing(supervisor):
+        try:
+            socket.send_fds(supervisor, [message], fds)
+        except OSError:
+            return False
+    return True
 
 
 def _fork_supervisor(

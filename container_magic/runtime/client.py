@@ -21,9 +21,12 @@ from typing import IO
 from container_magic.cgroups.prepare import open_bases, prepare
 from container_magic.errors import HostError, InternalError
 from container_magic.host import HostFeatures, probe, with_cgroups
+from container_magic.planner import make_plan
 from container_magic.process.boot import BootConfig
+from container_magic.process.handshake import dump_plan
 from container_magic.rootfs.host import HostTree, host_tree, interpreter_prefixes, with_mounts
-from container_magic.runtime.state import runtime_directory, sweep
+from container_magic.runtime.sweep import runtime_directory, sweep
+from container_magic.spec import ContainerSpec
 
 # written out: only the zygote needs what server.py imports
 _ENTRY = "from container_magic.runtime.server import main; main()"
@@ -72,7 +75,7 @@ class Zygote:
 
     def sweep(self) -> list[str]:
         """Remove what dead supervisors left; return their containers' ids."""
-        return sweep(self.directory, self.features.cgroups.bases)
+        return sweep(self.directory)
 
 
 _lock = threading.RLock()
@@ -119,22 +122,34 @@ def _start() -> Zygote:
     features = probe()
     features = with_cgroups(features, prepare(features.cgroups))
     directory = runtime_directory()
-    sweep(directory, features.cgroups.bases)
+    sweep(directory)
     tree = host_tree(interpreter_prefixes())
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     bases = open_bases(features.cgroups.bases)
     runtime_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    fds = {"control": theirs.fileno(), "runtime": runtime_fd, **{f"cg:{key}": fd for key, fd in bases.items()}}
+    rehearsal = memory_file("rehearsal", dump_plan(make_plan(ContainerSpec(), features, tree.lowers, "0" * 64)))
+    fds = {"control": theirs.fileno(), "runtime": runtime_fd, "rehearsal": rehearsal}
+    fds.update({f"cg:{key}": fd for key, fd in bases.items()})
     try:
         process, has_mounts = _boot(features, tree, fds, ours)
     finally:
         theirs.close()
-        for fd in {runtime_fd, *bases.values()}:
+        for fd in {runtime_fd, rehearsal, *bases.values()}:
             os.close(fd)
     tree = with_mounts(tree, has_mounts)
     return Zygote(
         process=process, control=ours, features=features, tree=tree, directory=directory, owner_pid=os.getpid()
     )
+
+
+def memory_file(name: str, data: bytes) -> int:
+    """Return a descriptor of an anonymous file that holds ``data``, read position at its beginning."""
+    fd = os.memfd_create(f"container_magic-{name}", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def _boot(

@@ -43,14 +43,14 @@ class Wakeup:
 class Connection:
     """Frames to and from the client; never blocks on a client that does not read."""
 
-    def __init__(self, client_fd: int, wakeup: Wakeup) -> None:
+    def __init__(self, client_fd: int, wakeup_fd: int) -> None:
         self.socket = socket.socket(fileno=client_fd)
         self.socket.setblocking(False)
         self._reader = handshake.FrameReader()
         self._outbox = bytearray()
         self._lost = False
         self._early: tuple[dict[str, Any], ...] = ()
-        self.wakeup = wakeup.fd
+        self.wakeup = wakeup_fd
 
     @property
     def pending_bytes(self) -> int:

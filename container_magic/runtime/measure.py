@@ -34,12 +34,14 @@ class Gauge:
         self._cgroup = cgroup
         self._init_pid = init_pid
         self._aftermath: Aftermath | None = None
+        self._seen_cpu_seconds = 0.0
 
     def sample(self) -> Sample:
         """Return the figures of this moment."""
         sample = self._cgroup.sample()
         if sample.cpu_seconds is None and self._aftermath is None:
-            sample = replace(sample, cpu_seconds=cpu_seconds(self._init_pid))
+            self._seen_cpu_seconds = cpu_seconds(self._init_pid)
+            sample = replace(sample, cpu_seconds=self._seen_cpu_seconds)
         if sample.memory_bytes is None and self._aftermath is None:
             sample = replace(sample, memory_bytes=memory_bytes(self._init_pid))
         return sample
@@ -65,11 +67,17 @@ class Gauge:
         if after is None:
             return usage
         if usage.cpu_seconds is None:
-            user, system = after.cpu_user_seconds, after.cpu_system_seconds
-            usage = replace(usage, cpu_seconds=user + system, cpu_user_seconds=user, cpu_system_seconds=system)
+            usage = self._with_cpu(usage, after)
         if usage.io_read_bytes is None:
             usage = replace(usage, io_read_bytes=after.io_read_bytes, io_write_bytes=after.io_write_bytes)
         return usage
+
+    def _with_cpu(self, usage: Usage, after: Aftermath) -> Usage:
+        user, system = after.cpu_user_seconds, after.cpu_system_seconds
+        if user + system >= self._seen_cpu_seconds:
+            return replace(usage, cpu_seconds=user + system, cpu_user_seconds=user, cpu_system_seconds=system)
+        # nobody waits for processes that a dying pid namespace ends: what was last seen of them is all there is
+        return replace(usage, cpu_seconds=self._seen_cpu_seconds)
 
 
 def reap(pid: int) -> Aftermath:

@@ -29,9 +29,10 @@ from container_magic.events import (
     StreamName,
     from_dict,
 )
-from container_magic.plan import Plan, make_plan
+from container_magic.plan import Plan
+from container_magic.planner import make_plan
 from container_magic.process import handshake
-from container_magic.runtime.client import Zygote, zygote
+from container_magic.runtime.client import Zygote, memory_file, zygote
 from container_magic.runtime.output import OutputGate
 from container_magic.spec import ContainerSpec
 
@@ -88,7 +89,7 @@ class Run:
                 stack.callback(os.close, fds[name])
                 self._streams[reader] = name
             for name, data in (("plan", handshake.dump_plan(self.plan)), ("code", request.code or b"")):
-                fds[name] = _memory_file(name, data)
+                fds[name] = memory_file(name, data)
                 stack.callback(os.close, fds[name])
             try:
                 self._zygote.request(self.plan.spec.network, fds)
@@ -96,7 +97,8 @@ class Run:
                 ours.close()
                 self._close_streams()
                 raise
-        ours.sendall(handshake.frame({"op": "start"}))
+        with contextlib.suppress(OSError):  # a supervisor that is gone already is found out by reading
+            ours.sendall(handshake.frame({"op": "start"}))
         ours.setblocking(False)
         return ours
 
@@ -249,15 +251,6 @@ def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
     """
     at = at or zygote()
     return make_plan(spec, at.features, at.tree.lowers, secrets.token_hex(32))
-
-
-def _memory_file(name: str, data: bytes) -> int:
-    fd = os.memfd_create(f"container_magic-{name}", os.MFD_CLOEXEC)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
 
 
 def _pipe() -> tuple[int, int]:

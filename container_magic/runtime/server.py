@@ -9,6 +9,7 @@ import sys
 from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
 from container_magic.process.zygote import serve
+from container_magic.runtime.rehearsal import rehearse
 from container_magic.runtime.supervisor import supervise
 
 # what every supervisor would import for itself
@@ -23,4 +24,5 @@ def main() -> None:
         importlib.import_module(name)
     default_program()
     last_capability()
+    rehearse(told["fds"].pop("rehearsal"), told["fds"])
     serve(told["fds"], supervise, json.dumps(told["has_mounts"]).encode())

@@ -41,7 +41,7 @@ def supervise(seat: Seat) -> None:
     request = seat.await_request()
     if request is None:
         return
-    connection = Connection(request.fds["client"], wakeup)
+    connection = Connection(request.fds["client"], wakeup.fd)
     supervisor = Supervisor(request, seat.standing, connection)
     try:
         supervisor.create()
@@ -134,6 +134,7 @@ class Supervisor:
     def _make_cgroup(self) -> None:
         self._plan = plan = handshake.load_plan(self._request.fds["plan"])
         self._state = StateDirectory(self._standing["runtime"], plan.container_id)
+        self._state.write_cgroups(plan.cgroup_paths)
         bases = {key[3:]: fd for key, fd in self._standing.items() if key.startswith("cg:")}
         cgroup = open_manager(plan.cgroup_setup, bases, plan.cgroup_name, plan.cgroup_controllers)
         cgroup.create(plan.spec.resources)

@@ -71,9 +71,9 @@ class Watcher:
         while True:
             events = select.POLLIN | (select.POLLOUT if self._connection.pending_bytes else 0)
             poll.modify(client, events)
-            timeout = self._tick()
+            timeout = self.tick()
             ready = {fd for fd, _ in poll.poll(max(0.0, timeout) * 1000 + 0.5)}
-            if self._sync.fileno() in ready and not self._read_exit():
+            if self._sync.fileno() in ready and not self.read_exit():
                 poll.unregister(self._sync)
             if self._pidfd in ready:
                 self._wall_seconds = self._wall_seconds or time.monotonic() - self._begun
@@ -84,7 +84,7 @@ class Watcher:
             if self._connection.wakeup in ready:
                 self._connection.check_wakeup()
 
-    def _tick(self) -> float:
+    def tick(self) -> float:
         """Do what is due and return the seconds until something is due again."""
         now = time.monotonic()
         deadlines = [self._interrupt_deadline]
@@ -154,9 +154,10 @@ class Watcher:
 
     def _kill(self) -> None:
         self._interrupt_deadline = float("inf")
+        self._gauge.sample()  # the last look at processes that nobody will wait for
         signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    def _read_exit(self) -> bool:
+    def read_exit(self) -> bool:
         """Take init's last word; False when there is none to come."""
         try:
             message = self._sync.recv(handshake.MAX_MESSAGE_BYTES)
@@ -188,7 +189,7 @@ class Watcher:
 
     def _read_pending(self) -> None:
         self._sync.setblocking(False)
-        while self._exit is None and self._read_exit():
+        while self._exit is None and self.read_exit():
             pass
 
 

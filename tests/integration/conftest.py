@@ -25,7 +25,7 @@ from container_magic.cgroups.facts import probe
 from container_magic.events import Created, Event, Started
 from container_magic.options import from_keywords
 from container_magic.runtime import client
-from container_magic.runtime.state import runtime_directory
+from container_magic.runtime.sweep import runtime_directory
 from container_magic.verbs.run import dry_run
 
 DEFAULTS = {"mem": "256M", "timeout": "60s"}
@@ -64,7 +64,7 @@ def _wait_until_gone(look: Callable[[], set[str]]) -> set[str]:
 
 def _present() -> set[str]:
     foreign = _foreign_containers()
-    found = {f"process {pid}: {text}" for pid, text in descendants().items() if pid != zygote_pid()}
+    found = {f"process {pid}: {text}" for pid, text in descendants().items() if pid not in _standing()}
     found |= {f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     found |= {f"interface {name}" for _, name in socket.if_nameindex()}
     found |= {f"state {path}" for path in state_directories() if path.name not in foreign}
@@ -75,6 +75,24 @@ def _present() -> set[str]:
 def zygote_pid() -> int:
     """Return the process id of this process's zygote, 0 when there is none."""
     return client._current.process.pid if client._current is not None else 0
+
+
+def _standing() -> set[int]:
+    """Return the zygote and the one supervisor that it has forked ahead: they stay from run to run."""
+    try:
+        children = Path(f"/proc/{zygote_pid()}/task/{zygote_pid()}/children").read_text().split()
+    except OSError:
+        children = []
+    spares = [int(pid) for pid in children if not _has_state(int(pid))]
+    return {zygote_pid(), *spares[-1:]}
+
+
+def _has_state(supervisor_pid: int) -> bool:
+    for path in state_directories():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if json.loads((path / "state.json").read_text())["supervisor_pid"] == supervisor_pid:
+                return True
+    return False
 
 
 def descendants() -> dict[int, str]:

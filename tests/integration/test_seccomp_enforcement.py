@@ -249,7 +249,7 @@ WORKLOADS = {
             with open(p, "w+b") as f:
                 f.write(b"x" * 9000); f.flush(); os.fsync(f.fileno()); os.posix_fallocate(f.fileno(), 0, 100)
                 fcntl.flock(f, fcntl.LOCK_EX); fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB); os.truncate(p, 10)
-            os.chmod(p, 0o4755); os.utime(p); os.link(p, q); os.replace(q, q + "2")
+            os.chmod(p, 0o755); os.utime(p); os.link(p, q); os.replace(q, q + "2")
             shutil.copy2(p, q); os.mkfifo(q + "f")
             os.symlink("f", q + "l"); assert os.readlink(q + "l") == "f"; os.statvfs(d); os.sync(); list(os.scandir(d))
             with open(p, "rb") as a, open(q, "wb") as b:

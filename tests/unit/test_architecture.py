@@ -27,6 +27,7 @@ RINGS = (
     ("cgroups", "rootfs", "network"),
     ("host",),
     ("plan",),
+    ("planner",),
     ("process",),
     ("runtime",),
     ("verbs",),
@@ -44,11 +45,11 @@ ISOLATED_ENTRIES = (f"{NAME}.process.boot", f"{NAME}.process.child", f"{NAME}.ru
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """One import: the module that imports, what it imports, and when that happens."""
+    """One import: the module that imports, what it imports, and when that happens: at import time, in a call, never."""
 
     importer: str
     target: str
-    at_import_time: bool
+    when: str
     by_name: bool = False
 
 
@@ -79,13 +80,14 @@ def targets(node):
     return []
 
 
-def walk(node, *, now):
-    """Yield every node below ``node`` with whether it runs at import time."""
-    later = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+def walk(node, when="import"):
+    """Yield every node below ``node`` with when it runs: at ``import``, in a ``call``, ``never`` (type checking)."""
+    yield node, when
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        when = "call"
     guarded = node.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) else []
-    yield node, now
     for child in ast.iter_child_nodes(node):
-        yield from walk(child, now=now and not later and child not in guarded)
+        yield from walk(child, "never" if child in guarded or when == "never" else when)
 
 
 @functools.cache
@@ -93,8 +95,8 @@ def imports_of(module):
     """Return every import of ``module``, wherever it stands in the file."""
     tree = ast.parse(PATHS[module].read_text(encoding="utf-8"))
     return [
-        Import(importer=module, target=target, at_import_time=now, by_name=by_name)
-        for node, now in walk(tree, now=True)
+        Import(importer=module, target=target, when=when, by_name=by_name)
+        for node, when in walk(tree)
         for target, by_name in targets(node)
     ]
 
@@ -110,15 +112,16 @@ def own_imports():
 
 
 def closure(entry):
-    """Return every import that ``entry`` can lead to, functions included."""
+    """Return every import that ``entry`` can lead to, those in functions included, those for type checking not."""
     seen, pending, found = set(), [entry], []
     while pending:
         module = pending.pop()
         if module in seen:
             continue
         seen.add(module)
-        found += imports_of(module)
-        pending += [item.target for item in imports_of(module) if item.target in PATHS and item.target != NAME]
+        made = [item for item in imports_of(module) if item.when != "never"]
+        found += made
+        pending += [item.target for item in made if item.target in PATHS and item.target != NAME]
     return found
 
 
@@ -173,7 +176,7 @@ def test_package_root_is_imported_for_its_version_only():
 def test_import_time_graph_has_no_cycle():
     """What modules import while they are imported forms no cycle."""
     graph = {
-        module: {found.target for found in imports_of(module) if found.at_import_time and found.target in PATHS}
+        module: {found.target for found in imports_of(module) if found.when == "import" and found.target in PATHS}
         - {module, NAME}
         for module in PATHS
     }
@@ -213,10 +216,10 @@ def test_isolated_processes_import_standard_library_and_lower_rings(entry):
     assert not foreign | above
 
 
-def test_child_knows_no_option_no_plan_and_no_runtime():
-    """What runs between clone and the user's code imports linux/, network, process/ and the spec's ring only."""
+def test_child_knows_no_option_no_planner_and_no_runtime():
+    """What runs between clone and the user's code makes mounts and system calls, and decides nothing."""
     units = {unit_of(found.target) for found in closure(f"{NAME}.process.child") if found.target.startswith(f"{NAME}.")}
-    assert units <= {"errors", "spec", "events", "linux", "network", "process"}
+    assert units <= {"errors", "spec", "events", "linux", "network", "rootfs", "process"}
 
 
 @pytest.mark.parametrize("entry", ISOLATED_ENTRIES)

@@ -31,7 +31,9 @@ from container_magic.linux.syscall_table import syscall_numbers
 
 MACHINES = ("x86_64", "aarch64")
 PROGRAMS = {machine: assemble(default_profile(), machine) for machine in MACHINES}
-CONDITIONAL = {"clone", "clone3", "personality", "ioctl", "socket", "socketpair"}
+CONDITIONAL = {"clone", "clone3", "personality", "ioctl", "socket", "socketpair", "openat2"} | {
+    "chmod", "fchmod", "fchmodat", "fchmodat2", "mkdir", "mkdirat", "mknod", "mknodat", "creat", "open", "openat",
+}  # fmt: skip
 EPERM, EAFNOSUPPORT = ERRNO | errno.EPERM, ERRNO | errno.EAFNOSUPPORT
 
 # Written down here a second time, so that no slip in the profile and no longer table of numbers allows one silently.
@@ -128,6 +130,13 @@ CASES = [
     *(("socket", (HIGH | family, 2, 0), EAFNOSUPPORT) for family in (17, 38, 40)),
     ("socketpair", (1, 1, 0), ALLOW),
     *(("socketpair", (family, 1, 0), EAFNOSUPPORT) for family in (0, 2, 10, 16, 30, HIGH | 30)),
+    *(("fchmod", (3, mode), verdict) for mode, verdict in ((0o755, ALLOW), (0o4755, EPERM), (HIGH | 0o2755, EPERM))),
+    *(("fchmodat", (3, 0, mode, 0), EPERM) for mode in (0o4000, 0o2000, 0o6777)),
+    ("mkdirat", (3, 0, 0o2775), EPERM),
+    ("mknodat", (3, 0, 0o104755, 0), EPERM),
+    *(("openat", (3, 0, flags, 0o4755), verdict) for flags, verdict in ((0o102, EPERM), (0o2, ALLOW))),
+    ("openat", (3, 0, 0o102, 0o644), ALLOW),
+    ("openat2", (3, 0, 0, 24), ERRNO | ENOSYS),
 ]
 
 

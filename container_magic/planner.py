@@ -1,0 +1,233 @@
+"""Makes the plan: a spec met with the facts of the host.
+
+Pure but for looking at the paths that the spec names. A wish that this host cannot enforce is an error here; with
+``best_effort`` it becomes a ``Downgrade`` that the report shows. A default which cannot be enforced is a downgrade too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from container_magic.cgroups.enforce import Assessment, Refusal, assess, option_name, parse_list, without
+from container_magic.errors import HostError, OptionError
+from container_magic.events import Downgrade, Limit
+from container_magic.host import HostFeatures
+from container_magic.plan import Plan, Substitutes
+from container_magic.rootfs.host import Lower
+from container_magic.spec import ContainerSpec, DeviceRate, Mount, Resources, Rlimit
+
+MIB = 1024 * 1024
+_LARGEST_DEFAULT_DISK = 512 * MIB
+HOME = "/root"
+_DEVICE_FIELDS = ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops")
+# options whose keyword is not the name of the field of Resources
+_KEYWORDS = {
+    "memory_bytes": ("mem", "memory"),
+    "memory_swap_bytes": ("memory_swap", "mem", "memory"),
+    "cpuset_cpus": ("cpus", "cpuset_cpus"),
+}
+
+
+def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lower], container_id: str) -> Plan:
+    """Return the plan for ``spec`` on a host with ``features``.
+
+    Raises:
+        OptionError: A value makes no sense on this host (a CPU that it lacks, a path that is no directory).
+        HostError: A limit that was asked for cannot be enforced here.
+    """
+    _check_mounts(spec.mounts)
+    _check_user(spec, features)
+    resources = _default_memory(_resolve_devices(spec.resources), spec, features)
+    _check_cpus(resources, spec, features)
+    assessment = assess(features.cgroups, resources)
+    substitutes = _substitute(assessment.refusals, resources)
+    downgrades = _settle(assessment.refusals, spec)
+    resources = without(resources, assessment.refusals)
+    disk_bytes = spec.root.disk_bytes or _default_disk(resources)
+    rlimits = _check_rlimits(spec)
+    resolved = replace(
+        spec,
+        resources=resources,
+        hostname=spec.hostname or ("" if spec.network == "host" else container_id[:12]),
+        root=replace(spec.root, disk_bytes=disk_bytes),
+        process=replace(spec.process, cwd=spec.process.cwd or HOME, env=_environment(spec, lowers), rlimits=rlimits),
+    )
+    return Plan(
+        container_id=container_id,
+        spec=resolved,
+        id_mappings=features.id_mappings,
+        deny_setgroups=features.rootless,
+        lowers=tuple(lowers),
+        files=_files(resolved),
+        cgroup_setup=features.cgroups.setup,
+        cgroup_controllers=assessment.controllers,
+        cgroup_paths=tuple(
+            f"{base}/container_magic-{container_id}" for base in dict.fromkeys(features.cgroups.bases.values())
+        ),
+        limits=(*assessment.limits, *_own_limits(resolved, assessment)),
+        downgrades=downgrades,
+        substitutes=substitutes,
+    )
+
+
+_GOT = {
+    "memory_bytes": "watched by the supervisor, not held by the kernel",
+    "cpuset_cpus": "sched_setaffinity, which the code can change",
+    "pids": "RLIMIT_NPROC",
+}
+
+
+def _substitute(refusals: Iterable[Refusal], resources: Resources) -> Substitutes:
+    refused = {refusal.field for refusal in refusals}
+    cpus = parse_list(resources.cpuset_cpus) if resources.cpuset_cpus and "cpuset_cpus" in refused else ()
+    return Substitutes(
+        watched_memory_bytes=resources.memory_bytes if "memory_bytes" in refused else None,
+        affinity=tuple(sorted(cpus)),
+        pids=resources.pids if "pids" in refused else None,
+    )
+
+
+def _settle(refusals: Iterable[Refusal], spec: ContainerSpec) -> tuple[Downgrade, ...]:
+    """Turn refusals into downgrades, or raise the first one that was asked for."""
+    downgrades = []
+    for refusal in refusals:
+        name = option_name(refusal.field)
+        asked_for = any(keyword in spec.explicit for keyword in _KEYWORDS.get(refusal.field, (refusal.field, name)))
+        if asked_for and not spec.best_effort:
+            hint = (
+                f"{refusal.hint}, or --best-effort to run without it"
+                if refusal.hint
+                else "--best-effort runs without it"
+            )
+            raise HostError(f"cannot enforce {_flag(refusal.field, spec)} {refusal.asked}: {refusal.reason}", hint=hint)
+        downgrades.append(
+            Downgrade(name=name, asked=refusal.asked, got=_GOT.get(refusal.field, "not limited"), reason=refusal.reason)
+        )
+    return tuple(downgrades)
+
+
+def _flag(field: str, spec: ContainerSpec) -> str:
+    names = _KEYWORDS.get(field, (option_name(field),))
+    name = next((keyword for keyword in names if keyword in spec.explicit), names[0])
+    return "--" + name.replace("_", "-")
+
+
+def _default_memory(resources: Resources, spec: ContainerSpec, features: HostFeatures) -> Resources:
+    """Half of the memory that the caller may use, unless something was said about it."""
+    if resources.memory_bytes is not None or {"mem", "memory"} & set(spec.explicit):
+        return resources
+    facts = features.cgroups
+    usable = min(facts.memory_total_bytes, facts.memory_limit_bytes or facts.memory_total_bytes)
+    if usable <= 0:
+        return resources
+    return replace(resources, memory_bytes=usable // 2 // MIB * MIB)
+
+
+def _default_disk(resources: Resources) -> int:
+    if resources.memory_bytes is None:
+        return _LARGEST_DEFAULT_DISK
+    return min(resources.memory_bytes // 2, _LARGEST_DEFAULT_DISK)
+
+
+def _check_cpus(resources: Resources, spec: ContainerSpec, features: HostFeatures) -> None:
+    """Refuse CPUs that this process may not use, whether or not a cgroup could hold the set."""
+    for refusal in assess(features.cgroups, resources).refusals:
+        if refusal.field in ("cpus", "cpuset_cpus", "cpuset_mems") and refusal.reason.startswith(
+            ("this process", "the amount")
+        ):
+            raise OptionError(f"{_flag(refusal.field, spec)} {refusal.asked}: {refusal.reason}", hint=refusal.hint)
+
+
+def _resolve_devices(resources: Resources) -> Resources:
+    changes: dict[str, Any] = {name: tuple(map(_resolve_device, getattr(resources, name))) for name in _DEVICE_FIELDS}
+    return replace(resources, **changes)
+
+
+def _resolve_device(rate: DeviceRate) -> DeviceRate:
+    try:
+        status = os.stat(rate.path)
+    except OSError as error:
+        raise OptionError(f"no block device {rate.path}: {error.strerror}", hint="`lsblk` lists them") from error
+    if not stat.S_ISBLK(status.st_mode):
+        raise OptionError(f"{rate.path} is not a block device", hint="`lsblk` lists them")
+    return dataclasses.replace(rate, major=os.major(status.st_rdev), minor=os.minor(status.st_rdev))
+
+
+def _check_mounts(mounts: Sequence[Mount]) -> None:
+    for mount in mounts:
+        if mount.type == "bind" and not os.path.lexists(mount.source):
+            raise OptionError(f"cannot mount {mount.source} on {mount.destination}: it does not exist on this host")
+        if os.path.normpath(mount.destination) in ("/", "/proc", "/sys", "/dev"):
+            raise OptionError(f"cannot mount on {mount.destination}: the container needs its own")
+
+
+def _check_user(spec: ContainerSpec, features: HostFeatures) -> None:
+    user = spec.process.user.partition(":")[0]
+    if features.rootless and spec.process.user not in ("", "0", "root", "0:0", "root:root"):
+        reason = "an ordinary user maps one id only, and that is the container's root"
+        raise HostError(f"cannot run as user {user!r}: {reason}", hint="run as root of the host, or leave --user out")
+    if user.isdecimal() and int(user) >= sum(mapping.size for mapping in features.id_mappings):
+        raise OptionError(f"--user {user}: a container has the ids 0-{features.id_mappings[0].size - 1}")
+
+
+def _check_rlimits(spec: ContainerSpec) -> tuple[Rlimit, ...]:
+    """Refuse what setrlimit would refuse: raising a hard limit needs CAP_SYS_RESOURCE of the host."""
+    for limit in spec.process.rlimits:
+        _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"))
+        wanted = float("inf") if limit.hard == -1 else limit.hard
+        if wanted > (float("inf") if hard == resource.RLIM_INFINITY else hard):
+            raise HostError(
+                f"cannot set --ulimit {limit.name} to {limit.hard}: the hard limit of this process is {hard}"
+            )
+    return spec.process.rlimits
+
+
+def _environment(spec: ContainerSpec, lowers: Sequence[Lower]) -> tuple[tuple[str, str], ...]:
+    """The environment inside, by allow-list: nothing of the caller's but the time zone."""
+    environments = [f"{lower.path}/bin" for lower in lowers if lower.environment]
+    path = [*reversed(environments), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    values = {
+        "PATH": ":".join(dict.fromkeys(path)),
+        "HOME": HOME,
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
+    if "TZ" in os.environ:
+        values["TZ"] = os.environ["TZ"]
+    if spec.resources.cpus is not None:
+        # libraries that count CPUs would start a thread for each and then be throttled
+        values["OMP_NUM_THREADS"] = str(max(1, round(spec.resources.cpus)))
+    values.update(spec.process.env)
+    return tuple(values.items())
+
+
+def _files(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
+    name = spec.hostname or os.uname().nodename
+    hosts = f"127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback {name}\n"
+    files = [("etc/hostname", f"{name}\n"), ("etc/hosts", hosts)]
+    if spec.network == "host" and os.path.isfile("/etc/resolv.conf"):
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            files.append(("etc/resolv.conf", file.read(65536)))
+    return tuple(files)
+
+
+def _own_limits(spec: ContainerSpec, assessment: Assessment) -> Iterable[Limit]:
+    """Limits that no cgroup file holds."""
+    watch = spec.watch
+    if watch.wall_seconds is not None:
+        yield Limit(name="timeout", value=watch.wall_seconds, by="supervisor's clock")
+    if watch.cpu_seconds is not None:
+        counted = "cpu" in assessment.controllers or "cpuacct" in assessment.controllers
+        yield Limit(name="cpu_time", value=watch.cpu_seconds, by="cgroup CPU usage" if counted else "RLIMIT_CPU")
+    yield Limit(name="max_output", value=watch.output_bytes, by="reader of the pipes")
+    if spec.root.disk_bytes is not None:
+        yield Limit(name="disk", value=spec.root.disk_bytes, by="tmpfs size")
+    for limit in spec.process.rlimits:
+        yield Limit(name=f"ulimit {limit.name}", value=limit.soft, by="setrlimit")

@@ -1,0 +1,179 @@
+"""Every notebook of the repository, run in a real Jupyter kernel; what its cells say is checked."""
+
+import functools
+import importlib.util
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+# one worker runs them all: each notebook is run once
+pytestmark = pytest.mark.xdist_group("notebooks")
+
+DIRECTORY = Path(__file__).resolve().parents[2] / "notebooks"
+NOTEBOOKS = sorted(DIRECTORY.glob("*.ipynb"))
+
+
+def load_runner():
+    """Return the script that `make demo` runs, as a module."""
+    spec = importlib.util.spec_from_file_location("run_notebook", DIRECTORY / "run_notebook.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RUNNER = load_runner()
+
+
+@functools.cache
+def executed(path):
+    """Return the notebook with its outputs; each is run once per test process."""
+    return RUNNER.run(path)
+
+
+@functools.cache
+def cells(name):
+    """Return text of the outputs of each code cell of a notebook, by cell id."""
+    notebook = executed(DIRECTORY / name)
+    return {
+        cell.id: "".join(RUNNER.output_text(output) for output in cell.outputs)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    }
+
+
+def first(cell_id):
+    """Return what a cell of the first notebook put out."""
+    return cells("01_first_cell.ipynb")[cell_id]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook_is_stored_without_outputs(path):
+    """What is in the repository is valid and clean: no output, no count, the kernel every Jupyter has."""
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [(cell.outputs, cell.execution_count) for cell in code] == [([], None)] * len(code)
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook_runs_from_top_to_bottom(path):
+    """Every cell is run, and none ends with an error but those that say so by their tag."""
+    notebook = executed(path)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not RUNNER.failed(notebook)
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+
+
+@pytest.mark.parametrize(
+    ("cell_id", "verdict"),
+    [
+        ("first", "OK"),
+        ("sees", "OK"),
+        ("write", "OK"),
+        ("memory", "MEMORY_LIMIT"),
+        ("time", "TIME_LIMIT"),
+        ("error", "RUNTIME_ERROR"),
+        ("full", "OK"),
+        ("use-defaults", "OK"),
+    ],
+)
+def test_contained_cell_reports_its_verdict(cell_id, verdict):
+    """The report's line says how each contained cell ended."""
+    assert re.search(rf"^{verdict}  .*\d m?s wall  .* of 200 MB", first(cell_id), re.MULTILINE)
+
+
+def test_first_cell_prints_its_answer():
+    """The output of the code comes before its report."""
+    assert first("first").startswith("42\n")
+
+
+def test_contained_cell_sees_a_system_of_its_own():
+    """Root without the notebook's token, variables, network devices, processes and directories."""
+    seen = first("sees")
+    for line in (
+        r"id +uid=0\(root\) gid=0\(root\)",
+        r"hostname +[0-9a-f]{12}$",
+        r"token +None$",
+        r"variable +False$",
+        r"networks +\['lo'\]$",
+        r"processes +\['1', '2'\]$",
+        r"CPUs +\[0, 1\]$",
+        r"users +\['root', 'daemon', 'user', 'nobody'\]$",
+        r"directory +/root$",
+        r"files +bin dev etc home .*root run .*usr var",
+    ):
+        assert re.search(f"^{line}", seen, re.MULTILINE), line
+
+
+def test_what_a_cell_deletes_is_deleted_for_itself_only():
+    """IPython is gone inside the container and whole outside."""
+    before, after = re.findall(r"files in IPython \w+: +(\d+)", first("write"))
+    (here,) = re.findall(r"files in IPython here: +(\d+)", first("still-there"))
+    assert (after, here) == ("0", before)
+
+
+def test_memory_limit_is_named_with_a_remedy():
+    """The cell that ran out of memory printed nothing and is told what to ask for."""
+    said = first("memory")
+    assert "never printed" not in said
+    assert "MemoryLimit: memory limit 200 MB reached; peak 200 MB; try --mem 400M" in said
+
+
+def test_output_until_the_time_limit_is_kept():
+    """The ticks of the first second are there, the others never happened."""
+    said = first("time")
+    assert "tick 0\ntick 1\n" in said
+    assert "tick 4" not in said
+    assert "wall limit 1 s reached" in said
+
+
+def test_error_of_a_cell_is_its_own():
+    """The notebook gets the container's exception with lines of the cell, and nothing of the magic's."""
+    notebook = executed(DIRECTORY / "01_first_cell.ipynb")
+    (cell,) = (cell for cell in notebook.cells if cell.id == "error")
+    (error,) = (output for output in cell.outputs if output.output_type == "error")
+    assert (error.ename, error.evalue) == ("ZeroDivisionError", "division by zero")
+    text = "\n".join(error.traceback)
+    assert "line 2, in mean" in text
+    assert "return sum(values) / len(values)" in text
+    assert "container_magic" not in text
+
+
+def test_error_of_a_cell_is_shown_once():
+    """The traceback is the cell's error output and not also text on its standard error."""
+    assert first("error").count("ZeroDivisionError: division by zero") == 1
+
+
+def test_report_is_an_object():
+    """``_contain`` and ``--result`` hold what the line shows."""
+    assert first("report").startswith("RUNTIME_ERROR ZeroDivisionError 1\n")
+    assert first("result") == "(True, True)\n"
+
+
+def test_full_report_names_what_holds_each_limit():
+    """Every figure has a line, and the memory of 120 MB is measured as such."""
+    said = first("full")
+    for label in ("wall", "CPU", "memory", "tasks", "I/O", "start", "limits", "container"):
+        assert re.search(rf"^{label} +\S", said, re.MULTILINE), label
+    assert re.search(r"memory 200 MB, held by memory\.", said)
+    (peak,) = re.findall(r"^memory +peak ([\d.]+) MB of 200 MB$", said, re.MULTILINE)
+    assert 114 < float(peak) < 160
+
+
+def test_defaults_of_the_session_hold_for_the_next_cell():
+    """``%contain`` shows what was set, and a cell without options runs under it."""
+    assert "  --mem 200M\n  --cpus 0-1\n  --timeout 30s\n" in first("set-defaults")
+    assert first("use-defaults").startswith("with the defaults of the session\nOK  ")
+
+
+def test_page_of_the_demo_shows_figures_without_script(tmp_path):
+    """The HTML page holds the report's table and its picture as an image, and the notebook beside it has outputs."""
+    notebook = executed(DIRECTORY / "01_first_cell.ipynb")
+    stored, page = RUNNER.write(notebook, "first", tmp_path / "build")
+    html = page.read_text(encoding="utf-8")
+    assert 'alt="memory and CPU over time"' in html
+    assert "data:image/svg+xml;base64," in html
+    assert nbformat.read(stored, as_version=4) == notebook
