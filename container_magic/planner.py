@@ -163,17 +163,21 @@ def _check_mounts(mounts: Sequence[Mount]) -> None:
     for mount in mounts:
         if mount.type == "bind" and not os.path.lexists(mount.source):
             raise OptionError(f"cannot mount {mount.source} on {mount.destination}: it does not exist on this host")
-        if os.path.normpath(mount.destination) in ("/", "/proc", "/sys", "/dev"):
+        # anything below /proc would hide what masks and read-only paths are laid over (CVE-2019-16884, CVE-2019-19921)
+        destination = os.path.normpath(mount.destination)
+        if destination in ("/", "/dev") or f"{destination}/".startswith(("/proc/", "/sys/")):
             raise OptionError(f"cannot mount on {mount.destination}: the container needs its own")
 
 
 def _check_user(spec: ContainerSpec, features: HostFeatures) -> None:
-    user = spec.process.user.partition(":")[0]
+    user, _, group = spec.process.user.partition(":")
     if features.rootless and spec.process.user not in ("", "0", "root", "0:0", "root:root"):
         reason = "an ordinary user maps one id only, and that is the container's root"
         raise HostError(f"cannot run as user {user!r}: {reason}", hint="run as root of the host, or leave --user out")
-    if user.isdecimal() and int(user) >= sum(mapping.size for mapping in features.id_mappings):
-        raise OptionError(f"--user {user}: a container has the ids 0-{features.id_mappings[0].size - 1}")
+    size = sum(mapping.size for mapping in features.id_mappings)
+    for name in (user, group):
+        if name.isdecimal() and int(name) >= size:
+            raise OptionError(f"--user {spec.process.user}: {name} is not one of a container's ids, 0-{size - 1}")
 
 
 def _check_rlimits(spec: ContainerSpec) -> tuple[Rlimit, ...]:

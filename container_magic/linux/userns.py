@@ -23,17 +23,18 @@ class IdMapping:
         return f"{self.container_id} {self.host_id} {self.size}\n"
 
 
-def write_maps(pid: int | str, mappings: Sequence[IdMapping], *, deny_setgroups: bool) -> None:
-    """Write the uid and gid maps of the user namespace of ``pid`` (the same for both).
+def write_maps(
+    pid: int | str, uid_mappings: Sequence[IdMapping], gid_mappings: Sequence[IdMapping], *, deny_setgroups: bool
+) -> None:
+    """Write the uid and gid maps of the user namespace of ``pid``.
 
     Without privilege in the parent namespace ``setgroups`` has to be denied before ``gid_map`` (Linux 3.19,
     CVE-2014-8989).
     """
-    text = "".join(mapping.line() for mapping in mappings)
     if deny_setgroups:
         _write(f"/proc/{pid}/setgroups", "deny")
-    _write(f"/proc/{pid}/gid_map", text)
-    _write(f"/proc/{pid}/uid_map", text)
+    _write(f"/proc/{pid}/gid_map", "".join(mapping.line() for mapping in gid_mappings))
+    _write(f"/proc/{pid}/uid_map", "".join(mapping.line() for mapping in uid_mappings))
 
 
 def _write(path: str, text: str) -> None:
@@ -67,7 +68,7 @@ def namespace_of(mappings: Sequence[IdMapping]) -> int:
     try:
         if os.read(ready, 1) != b"x":
             raise OSError("unshare: no user namespace for idmapped mounts")
-        write_maps(pid, mappings, deny_setgroups=False)
+        write_maps(pid, mappings, mappings, deny_setgroups=False)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(ready)

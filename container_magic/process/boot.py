@@ -16,7 +16,7 @@ import json
 import os
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
@@ -60,9 +60,12 @@ def main(argument: str) -> None:
     """Build the view that ``argument`` (a ``BootConfig`` as JSON) describes and execute the zygote in it."""
     config = build(BootConfig, json.loads(argument))
     if config.rootless:
-        # first a namespace in which mounts may be made, then, below, a second one for the view
+        # first a namespace in which mounts may be made, then, below, a second one for the view; the ids are read
+        # before, because inside they are the overflow ids until the maps are written
+        uid, gid = os.geteuid(), os.getegid()
         syscalls.unshare(c.CLONE_NEWUSER | c.CLONE_NEWNS)
-        write_maps("self", [IdMapping(container_id=0, host_id=os.geteuid(), size=1)], deny_setgroups=True)
+        own_uid = IdMapping(container_id=0, host_id=uid, size=1)
+        write_maps("self", [own_uid], [replace(own_uid, host_id=gid)], deny_setgroups=True)
     host_view = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     idmap = -1 if config.rootless else namespace_of(config.id_mappings)
     syscalls.unshare(c.CLONE_NEWNS)

@@ -119,7 +119,8 @@ class Supervisor:
     def _let_go(self, sync: socket.socket, *, made: bool) -> None:
         """Write the id maps, make the cgroup, copy the mounts, and hand the child its way into them."""
         rootless = self._request.rootless
-        write_maps(self._init_pid, self._request.id_mappings, deny_setgroups=rootless)
+        mappings = self._request.id_mappings
+        write_maps(self._init_pid, mappings, mappings, deny_setgroups=rootless)
         sync.send(handshake.MAPPED)
         self._mark("maps")
         if not made:

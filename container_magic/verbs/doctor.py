@@ -116,14 +116,19 @@ _BASICS: tuple[tuple[str, Callable[[], Check]], ...] = (
 def _limits(facts: CgroupFacts) -> Iterator[Check]:
     mounted = "no cgroup file system" if facts.setup == "none" else f"cgroup {facts.setup}"
     bases = ", ".join(sorted(set(facts.bases.values())))
-    yield Check(name="cgroups", ok=bool(facts.bases), detail=f"{mounted}; groups are made in {bases or 'none'}")
+    if not bases:
+        remedy = next(iter(facts.remedies.values()), "")
+        yield Check(name="cgroups", ok=False, detail=f"{mounted}; no group can be made here", remedy=remedy)
+    else:
+        yield Check(name="cgroups", ok=True, detail=f"{mounted}; groups are made in {bases}")
     for name, resources in _EXAMPLES.items():
         assessment = assess(facts, resources(facts))
         refusal = next(iter(assessment.refusals), None)
         if refusal is None:
             yield Check(name=name, ok=True, detail=f"enforced by {_files(assessment.limits)}")
         else:
-            yield Check(name=name, ok=False, detail=refusal.reason, remedy=refusal.hint)
+            known = not bases and refusal.hint == remedy
+            yield Check(name=name, ok=False, detail=refusal.reason, remedy="" if known else refusal.hint)
 
 
 def _rate(facts: CgroupFacts) -> Resources:
@@ -151,7 +156,10 @@ def _files(limits: tuple[Limit, ...]) -> str:
 def _container() -> Check:
     from container_magic.verbs.run import run
 
-    report = run("print(6 * 7)")
+    try:
+        report = run("print(6 * 7)")
+    except ContainError as error:
+        return Check(name="a container", ok=False, detail=error.message)
     good = report.ok and report.stdout == "42\n"
     detail = (
         f"made, run and removed in {report.usage.startup_seconds or 0:.3f} s"

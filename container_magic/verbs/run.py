@@ -66,6 +66,6 @@ def _events(request: RunRequest) -> Iterator[Event]:
 def _request(source: str | bytes | Sequence[str | os.PathLike[str]], options: dict[str, Any]) -> RunRequest:
     chosen = from_keywords(options)
     if isinstance(source, (str, bytes)):
-        code = source.encode("utf-8", errors="surrogateescape") if isinstance(source, str) else source
+        code = source.encode("utf-8", errors="surrogatepass") if isinstance(source, str) else source
         return RunRequest(spec=chosen.spec, code=code)
     return RunRequest(spec=for_command(chosen.spec, [os.fspath(word) for word in source]), code=None)
