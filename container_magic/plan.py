@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from container_magic.events import Downgrade, Limit
 from container_magic.linux.userns import IdMapping
 from container_magic.rootfs.host import Lower
-from container_magic.rootfs.operations import mount_operations
+from container_magic.rootfs.operations import operations_ahead, operations_of
 from container_magic.spec import ContainerSpec
 
 
@@ -55,7 +55,11 @@ class Plan:
             namespaces.append("network (lo only)")
         lines = [f"namespaces: {', '.join(namespaces)}"]
         lines += [f"id map: {mapping.line().strip()}" for mapping in self.id_mappings]
-        lines += [operation.describe() for operation in mount_operations(self.spec, self.lowers, self.files)]
+        operations = [
+            *operations_ahead(self.lowers, self.spec.network),
+            *operations_of(self.spec, self.lowers, self.files),
+        ]
+        lines += [operation.describe() for operation in operations]
         lines += [f"limit {limit.name} = {limit.value} by {limit.by}" for limit in self.limits]
         lines += ["capabilities: none; no_new_privs; seccomp: own program"]
         lines += [f"process: {process.kind} {' '.join(process.args)}".rstrip() + f", cwd {process.cwd}"]

@@ -24,7 +24,7 @@ from container_magic.spec import ContainerSpec, DeviceRate, Mount, Resources, Rl
 
 MIB = 1024 * 1024
 _LARGEST_DEFAULT_DISK = 512 * MIB
-HOME = "/root"
+_HOMES = {"": "/root", "0": "/root", "root": "/root", "1000": "/home/user", "user": "/home/user"}
 _DEVICE_FIELDS = ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops")
 # options whose keyword is not the name of the field of Resources
 _KEYWORDS = {
@@ -56,7 +56,9 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
         resources=resources,
         hostname=spec.hostname or ("" if spec.network == "host" else container_id[:12]),
         root=replace(spec.root, disk_bytes=disk_bytes),
-        process=replace(spec.process, cwd=spec.process.cwd or HOME, env=_environment(spec, lowers), rlimits=rlimits),
+        process=replace(
+            spec.process, cwd=spec.process.cwd or _home(spec), env=_environment(spec, lowers), rlimits=rlimits
+        ),
     )
     return Plan(
         container_id=container_id,
@@ -192,13 +194,18 @@ def _check_rlimits(spec: ContainerSpec) -> tuple[Rlimit, ...]:
     return spec.process.rlimits
 
 
+def _home(spec: ContainerSpec) -> str:
+    """Return the home directory of the user inside, as the template's accounts have it; "/" for who has no account."""
+    return _HOMES.get(spec.process.user.partition(":")[0], "/")
+
+
 def _environment(spec: ContainerSpec, lowers: Sequence[Lower]) -> tuple[tuple[str, str], ...]:
     """The environment inside, by allow-list: nothing of the caller's but the time zone."""
     environments = [f"{lower.path}/bin" for lower in lowers if lower.environment]
     path = [*reversed(environments), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     values = {
         "PATH": ":".join(dict.fromkeys(path)),
-        "HOME": HOME,
+        "HOME": _home(spec),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
@@ -215,10 +222,10 @@ def _environment(spec: ContainerSpec, lowers: Sequence[Lower]) -> tuple[tuple[st
 def _files(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     name = spec.hostname or os.uname().nodename
     hosts = f"127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback {name}\n"
-    files = [("etc/hostname", f"{name}\n"), ("etc/hosts", hosts)]
+    files = [("/etc/hostname", f"{name}\n"), ("/etc/hosts", hosts)]
     if spec.network == "host" and os.path.isfile("/etc/resolv.conf"):
         with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
-            files.append(("etc/resolv.conf", file.read(65536)))
+            files.append(("/etc/resolv.conf", file.read(65536)))
     return tuple(files)
 
 

@@ -7,7 +7,6 @@ the container can only lead to the container.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from dataclasses import dataclass
@@ -29,21 +28,63 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Scratch:
-    """The writable layer: one tmpfs, sized, that holds every upperdir and workdir and is charged to the container."""
+    """The writable layer: one tmpfs that holds every upperdir and workdir and is charged to the container."""
 
-    size_bytes: int
-    inodes: int
     before_pivot: ClassVar[bool] = True
 
     def describe(self) -> str:
         """Say it in one line."""
-        return f"tmpfs for the writable layer, size={self.size_bytes} nr_inodes={self.inodes}"
+        return "tmpfs for the writable layer"
 
     def apply(self, place: Place) -> None:
-        """Mount it."""
-        options = f"size={self.size_bytes},nr_inodes={self.inodes},mode=0755"
-        syscalls.mount("tmpfs", place.scratch, "tmpfs", c.MS_NOSUID | c.MS_NODEV, options)
+        """Mount it, small until ``Resize`` says how large it may grow."""
+        syscalls.mount("tmpfs", place.scratch, "tmpfs", c.MS_NOSUID | c.MS_NODEV, "size=1m,mode=0755")
         os.mkdir(f"{place.scratch}/root")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize:
+    """The sizes of the writable layer and of /dev/shm."""
+
+    scratch_bytes: int
+    scratch_inodes: int
+    shm_bytes: int
+    before_pivot: ClassVar[bool] = True
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        sizes = f"size={self.scratch_bytes} nr_inodes={self.scratch_inodes}"
+        return f"writable layer: {sizes}; /dev/shm: size={self.shm_bytes}"
+
+    def apply(self, place: Place) -> None:
+        """Set them on the mounted file systems."""
+        flags = c.MS_REMOUNT | c.MS_NOSUID | c.MS_NODEV
+        options = f"size={self.scratch_bytes},nr_inodes={self.scratch_inodes}"
+        syscalls.mount("tmpfs", place.scratch, "tmpfs", flags, options)
+        shm = f"{place.root}/dev/shm"
+        syscalls.mount("tmpfs", shm, "tmpfs", flags | c.MS_NOEXEC, f"size={self.shm_bytes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Small files of the container's own: path, text."""
+
+    texts: tuple[tuple[str, str], ...]
+    before_pivot: ClassVar[bool] = False
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        return "written: " + " ".join(path for path, _ in self.texts)
+
+    def apply(self, place: Place) -> None:
+        """Write them into the writable layer."""
+        del place
+        for path, text in self.texts:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                os.write(fd, text.encode())
+            finally:
+                os.close(fd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +94,6 @@ class Overlay:
     lowerdir: str
     destination: str
     name: str
-    files: tuple[tuple[str, str], ...] = ()
-    """Small files (path below the destination, text) that stand in the upperdir from the start."""
     before_pivot: ClassVar[bool] = True
 
     def describe(self) -> str:
@@ -66,8 +105,6 @@ class Overlay:
         upper, work = f"{place.scratch}/upper-{self.name}", f"{place.scratch}/work-{self.name}"
         os.mkdir(upper)
         os.mkdir(work)
-        for path, text in self.files:
-            _put(f"{upper}/{path}", text)
         # userxattr: trusted.overlay.* needs privilege that a user namespace does not give (Linux 5.11)
         options = f"lowerdir={_escape(self.lowerdir)},upperdir={upper},workdir={work},userxattr"
         target = place.root + self.destination.rstrip("/")
@@ -182,19 +219,9 @@ class ReadOnly:
             syscalls.mount_setattr(c.AT_FDCWD, target, attr_set=c.MOUNT_ATTR_RDONLY)
 
 
-MountOp = Scratch | Overlay | Filesystem | BindTree | Attach | Mask | ReadOnly
+MountOp = Scratch | Resize | Files | Overlay | Filesystem | BindTree | Attach | Mask | ReadOnly
 
 
 def _escape(path: str) -> str:
     """Return ``path`` as overlayfs wants it: a colon separates lowerdirs, a comma options, a backslash escapes."""
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
-
-
-def _put(path: str, text: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(os.path.dirname(path), 0o755)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)

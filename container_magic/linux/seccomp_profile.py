@@ -32,8 +32,9 @@ TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541C, 0x5423
 
 # linux/stat.h, asm-generic/fcntl.h. A set-user-ID file that a container leaves on a volume is a door for a helper on
 # the host; systemd's RestrictSUIDSGID= closes it in the same way. Position of the mode, and of the flags where it only
-# counts with O_CREAT.
+# counts with O_CREAT or O_TMPFILE.
 S_ISUID, S_ISGID, O_CREAT = 0o4000, 0o2000, 0o100
+O_TMPFILE = 0o20000000  # its own bit, without O_DIRECTORY's
 MODE_ARGUMENTS = (
     ("chmod", 1, None),
     ("fchmod", 1, None),
@@ -142,9 +143,10 @@ def _refuse(name: str, *args: SyscallArg, errno_ret: int) -> SyscallRule:
 
 def _mode_rules() -> Iterator[SyscallRule]:
     for name, mode, flags in MODE_ARGUMENTS:
-        creates = () if flags is None else (_has_bit(flags, O_CREAT),)
-        for bit in (S_ISUID, S_ISGID):
-            yield _refuse(name, *creates, _has_bit(mode, bit), errno_ret=errno.EPERM)
+        counts = ((),) if flags is None else ((_has_bit(flags, O_CREAT),), (_has_bit(flags, O_TMPFILE),))
+        for condition in counts:
+            for bit in (S_ISUID, S_ISGID):
+                yield _refuse(name, *condition, _has_bit(mode, bit), errno_ret=errno.EPERM)
         yield _allow(name)
     # openat2 has flags and mode in memory, where no filter reaches; nobody needs it who has openat
     yield _refuse("openat2", errno_ret=errno.ENOSYS)

@@ -22,7 +22,7 @@ from container_magic.linux import constants as c
 from container_magic.linux import syscalls
 from container_magic.linux.userns import IdMapping, namespace_of, write_maps
 from container_magic.rootfs.host import VIEW, HostTree, Lower
-from container_magic.rootfs.template import build_template
+from container_magic.rootfs.template import USER_ID, build_template
 from container_magic.spec import build
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -59,6 +59,7 @@ class BootConfig:
 def main(argument: str) -> None:
     """Build the view that ``argument`` (a ``BootConfig`` as JSON) describes and execute the zygote in it."""
     config = build(BootConfig, json.loads(argument))
+    os.umask(0o022)  # the caller's may be such that nobody else could enter the view's directories
     if config.rootless:
         # first a namespace in which mounts may be made, then, below, a second one for the view; the ids are read
         # before, because inside they are the overflow ids until the maps are written
@@ -97,8 +98,7 @@ def build_view(config: BootConfig, idmap: int) -> list[str]:
     package = _clone(config.package, _READ_ONLY)
     root_fd = syscalls.detached_mount("tmpfs", {"mode": "0755", "size": "64m"}, _PLAIN)
     syscalls.move_mount(root_fd, _STAGE)
-    owner = 0 if config.rootless else config.id_mappings[0].host_id
-    _skeleton(_STAGE, config.tree, owner)
+    _skeleton(_STAGE, config)
     for lower, fd in again:
         _attach(fd, _STAGE + lower.path)
     for lower, fd in clones:
@@ -117,14 +117,18 @@ def build_view(config: BootConfig, idmap: int) -> list[str]:
     return has_mounts
 
 
-def _skeleton(root: str, tree: HostTree, owner: int) -> None:
+def _skeleton(root: str, config: BootConfig) -> None:
+    tree = config.tree
+    owner = 0 if config.rootless else config.id_mappings[0].host_id
+    user_owner = owner if config.rootless else owner + USER_ID
     for name in ("dev", "dev/pts", "dev/shm", "dev/mqueue", "proc", "sys", "tmp", "run"):
         os.mkdir(f"{root}/{name}")
     for name, target in _DEVICE_LINKS.items():
         os.symlink(target, f"{root}/dev/{name}")
+        os.chown(f"{root}/dev/{name}", owner, owner, follow_symlinks=False)
     for name in ("", "/lower", "/lib", "/lib/container_magic", "/empty", "/mnt", "/template"):
         os.mkdir(f"{root}{VIEW}{name}")
-    build_template(f"{root}{VIEW}/template", tree, owner)
+    build_template(f"{root}{VIEW}/template", tree, owner, user_owner)
     os.chown(f"{root}{VIEW}/template", owner, owner)
     os.symlink(f"{VIEW[1:]}/template/etc", f"{root}/etc")
     for path, target in tree.links:

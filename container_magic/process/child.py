@@ -2,7 +2,8 @@
 
 Every step fails closed: an error is sent to the supervisor with the step's name and the process ends; what was made
 until then ends with it. The order is that of runc's and bubblewrap's inits; what needs no id maps comes first, so
-that it is done while the supervisor writes them, and what needs the cgroup last, while the supervisor makes it.
+that it is done while the supervisor writes them. What is the same for every container (``_AHEAD``) may be done before
+there is a request; the rest begins with its plan.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import resource
 import select
 import signal
 import socket
-from collections.abc import Sequence
 from typing import NoReturn
 
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
-from container_magic.linux.mounts import MountOp, Place
+from container_magic.linux.mounts import Place
 from container_magic.network import bring_up_loopback
 from container_magic.process import handshake, init, payload
 from container_magic.process.inheritance import Inheritance, fail
-from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, mount_operations
+from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, operations_ahead, operations_of
 
 _MAX_FDS = 250
+_PLACE = Place(root=NEW_ROOT, scratch=SCRATCH)
 
 
 def live(own: Inheritance) -> NoReturn:
@@ -39,7 +40,7 @@ def live(own: Inheritance) -> NoReturn:
         error_slot = mmap.mmap(-1, handshake.ERROR_SLOT_BYTES)
         pid = os.fork()
         if pid == 0:
-            payload.live(own, setup.spec.process, error_slot)
+            payload.live(own, setup.stdio, setup.spec.process, error_slot)
         init.live(own.sync, error_slot, pid)
     except BaseException as error:
         fail(own.sync, step.replace("_", " "), error)
@@ -58,20 +59,8 @@ class _Setup:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    def read_plan(self) -> None:
-        plan = handshake.load_plan(self.own.plan_fd)
-        self.spec = plan.spec
-        self.substitutes = plan.substitutes
-        self.deny_setgroups = plan.deny_setgroups
-        self.operations: Sequence[MountOp] = mount_operations(plan.spec, plan.lowers, plan.files)
-        self.trees = sum(1 for mount in plan.spec.mounts if mount.type == "bind")
-
-    def set_hostname(self) -> None:
-        if self.spec.hostname:
-            socket.sethostname(self.spec.hostname)
-
     def set_lo_up(self) -> None:
-        if self.spec.network == "none":
+        if self.own.network == "none":
             bring_up_loopback()
 
     def wait_for_the_id_maps(self) -> None:
@@ -79,7 +68,7 @@ class _Setup:
             os._exit(1)
 
     def become_the_containers_root(self) -> None:
-        if not self.deny_setgroups:
+        if not self.own.deny_setgroups:
             os.setgroups([])
         # the maps alone leave the kernel ids of the supervisor in the credentials: files made on a tmpfs would then
         # belong to an id that this namespace cannot express (EOVERFLOW)
@@ -104,33 +93,46 @@ class _Setup:
         os.close(fd)
 
     def mount_the_root(self) -> None:
-        place = Place(root=NEW_ROOT, scratch=SCRATCH)
+        for operation in operations_ahead(self.own.lowers, self.own.network):
+            operation.apply(_PLACE)
+
+    def wait_for_the_plan(self) -> None:
+        message, fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
+        if message != handshake.GO:
+            os._exit(1)
+        plan_fd, self.stdio, self.tree_fds = fds[0], fds[1:4], tuple(fds[4:])
+        plan = handshake.load_plan(plan_fd)
+        self.spec, self.substitutes = plan.spec, plan.substitutes
+        self.operations = operations_of(plan.spec, self.own.lowers, plan.files)
+
+    def join_the_cgroup(self) -> None:
+        message, fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
+        if message != handshake.ENTER:
+            os._exit(1)
+        # "0" moves the writer itself, and moving a single thread does not take cgroup_threadgroup_rwsem
+        for fd in fds:
+            os.write(fd, b"0")
+            os.close(fd)
+
+    def exchange_the_root(self) -> None:
         for operation in self.operations:
             if operation.before_pivot:
-                operation.apply(place)
+                operation.apply(_PLACE)
         os.chdir(NEW_ROOT)
         syscalls.pivot_root(".", ".")
         # the old root now lies over the new one at "."; nothing of it may propagate anywhere (runc rootfs_linux.go)
         syscalls.umount(".")
         os.chdir("/")
 
-    def wait_for_the_cgroup(self) -> None:
-        message, fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
-        if message != handshake.GO:
-            os._exit(1)
-        self.tree_fds, self.entry_fds = tuple(fds[: self.trees]), fds[self.trees :]
-
-    def join_the_cgroup(self) -> None:
-        # "0" moves the writer itself, and moving a single thread does not take cgroup_threadgroup_rwsem
-        for fd in self.entry_fds:
-            os.write(fd, b"0")
-            os.close(fd)
-
     def mount_what_was_asked_for(self) -> None:
         place = Place(root="", scratch="", trees=self.tree_fds)
         for operation in self.operations:
             if not operation.before_pivot:
                 operation.apply(place)
+
+    def set_hostname(self) -> None:
+        if self.spec.hostname:
+            socket.sethostname(self.spec.hostname)
 
     def enter_a_cgroup_namespace(self) -> None:
         # after joining, so that the namespace's root is the container's own group
@@ -155,21 +157,24 @@ class _Setup:
         syscalls.seccomp_set_mode_filter(self.own.seccomp)
 
 
-_STEPS = (
+_AHEAD = (
     "leave_session",
-    "read_plan",
-    "set_hostname",
     "set_lo_up",
     "wait_for_the_id_maps",
     "become_the_containers_root",
     "die_with_the_supervisor",
     "lock_user_namespaces",
     "mount_the_root",
-    "wait_for_the_cgroup",
-    "join_the_cgroup",
+)
+_STEPS = (
+    *_AHEAD,
+    "wait_for_the_plan",
+    "exchange_the_root",
     "mount_what_was_asked_for",
-    "enter_a_cgroup_namespace",
+    "set_hostname",
     "make_the_working_directory",
+    "join_the_cgroup",
+    "enter_a_cgroup_namespace",
     "set_resource_limits",
     "filter_system_calls",
 )

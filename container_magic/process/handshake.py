@@ -7,7 +7,8 @@
       │ ── signal N ─────────▶│                          │                       │
       │◀── events ────────────│                          │                       │
       │                       │ ── MAPPED ──────────────▶│                       │     ``sync`` socket, one message each
-      │                       │ ── GO, descriptors ─────▶│                       │     cgroup entries, copied mounts
+      │                       │ ── GO, descriptors ─────▶│                       │     plan, stdio, mounts
+      │                       │ ── ENTER, descriptors ──▶│                       │     the cgroup's entries
       │                       │◀── FAILED text ──────────│                       │
       │                       │ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
       │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 MAPPED = b"M"
 GO = b"G"
+ENTER = b"N"
 READY = b"R"
 START = b"S"
 SIGNAL = b"K"

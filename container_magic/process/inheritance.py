@@ -9,16 +9,18 @@ from typing import NoReturn
 
 from container_magic.linux.seccomp import SockFprog
 from container_magic.process import handshake
+from container_magic.rootfs.host import Lower
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inheritance:
     """All that the child takes along through the clone; it closes what it does not need itself."""
 
-    plan_fd: int
+    lowers: tuple[Lower, ...]
+    network: str
+    deny_setgroups: bool
     sync: socket.socket
     start: socket.socket
-    stdio: tuple[int, int, int]
     seccomp: SockFprog
     last_capability: int
 

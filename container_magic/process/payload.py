@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 _START_FD = 3
 
 
-def live(own: Inheritance, process: Process, error_slot: mmap.mmap) -> NoReturn:
+def live(own: Inheritance, stdio: Sequence[int], process: Process, error_slot: mmap.mmap) -> NoReturn:
     """Shed privileges and descriptors, say READY, wait for START, and become the user's code."""
     step = "stdio"
     start = own.start
     try:
-        start = _keep_only_stdio(own)
+        start = _keep_only_stdio(own.start, stdio)
         step = "user"
         user = _resolve_user(process.user)
         step = "working directory"
@@ -70,10 +70,10 @@ def _execute(args: Sequence[str], error_slot: mmap.mmap) -> NoReturn:
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
-def _keep_only_stdio(own: Inheritance) -> socket.socket:
+def _keep_only_stdio(start_socket: socket.socket, stdio: Sequence[int]) -> socket.socket:
     # first away from the numbers that stdio is about to take
-    start = os.dup(own.start.fileno())
-    sources = [os.dup(fd) for fd in own.stdio]
+    start = os.dup(start_socket.fileno())
+    sources = [os.dup(fd) for fd in stdio]
     for target, source in enumerate(sources):
         os.dup2(source, target)
     os.dup2(start, _START_FD, inheritable=False)

@@ -19,20 +19,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from container_magic.linux.userns import IdMapping
-
 MAX_REQUEST_BYTES = 4096
 _MAX_FDS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One container to make: what has to be known before the plan is read, and descriptors by purpose."""
+    """One container to make: the kind of its network, and descriptors by purpose."""
 
     fds: dict[str, int]
     network: str
-    rootless: bool
-    id_mappings: tuple[IdMapping, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +49,6 @@ class Seat:
         return Request(
             fds=dict(zip(header["fds"], fds, strict=True)),
             network=header["network"],
-            rootless=header["rootless"],
-            id_mappings=tuple(IdMapping(**mapping) for mapping in header["id_mappings"]),
         )
 
 

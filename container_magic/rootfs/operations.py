@@ -10,11 +10,13 @@ from container_magic.linux import constants as c
 from container_magic.linux.mounts import (
     Attach,
     BindTree,
+    Files,
     Filesystem,
     Mask,
     MountOp,
     Overlay,
     ReadOnly,
+    Resize,
     Scratch,
 )
 from container_magic.rootfs.host import VIEW, Lower
@@ -47,16 +49,26 @@ _BYTES_PER_INODE = 8192
 _FEWEST_INODES = 4096
 
 
-def mount_operations(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tuple[str, str], ...]) -> list[MountOp]:
-    """Return what has to be mounted for ``spec``; ``files`` are put into the writable layer of ``/``."""
-    disk_bytes = spec.root.disk_bytes or 0
+def operations_ahead(lowers: Sequence[Lower], network: str) -> list[MountOp]:
+    """Return the mounts that are the same for every container with this kind of network."""
     operations: list[MountOp] = [
-        Scratch(size_bytes=disk_bytes, inodes=max(_FEWEST_INODES, disk_bytes // _BYTES_PER_INODE)),
-        Overlay(lowerdir=f"{VIEW}/template", destination="/", name="root", files=files),
+        Scratch(),
+        Overlay(lowerdir=f"{VIEW}/template", destination="/", name="root"),
     ]
     operations += [_lower(lower, str(number)) for number, lower in enumerate(lowers)]
-    operations += _kernel_file_systems(spec, disk_bytes)
+    operations += _kernel_file_systems(network)
     operations += [_mask(), ReadOnly(paths=_present(READ_ONLY), mounted=False)]
+    return operations
+
+
+def operations_of(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tuple[str, str], ...]) -> list[MountOp]:
+    """Return the mounts that ``spec`` asks for, to be done after those of ``operations_ahead``."""
+    disk_bytes = spec.root.disk_bytes or 0
+    inodes = max(_FEWEST_INODES, disk_bytes // _BYTES_PER_INODE)
+    operations: list[MountOp] = [
+        Resize(scratch_bytes=disk_bytes, scratch_inodes=inodes, shm_bytes=disk_bytes),
+        Files(texts=files),
+    ]
     operations += _user_mounts(spec.mounts)
     if spec.root.readonly:
         roots = ("/", *(lower.path for lower in lowers))
@@ -84,12 +96,12 @@ def _present(paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(path for path in paths if os.path.exists(path))
 
 
-def _kernel_file_systems(spec: ContainerSpec, shm_bytes: int) -> list[MountOp]:
+def _kernel_file_systems(network: str) -> list[MountOp]:
     pts = "newinstance,ptmxmode=0666,mode=0620"
     # sysfs belongs to a network namespace: without one of its own the container gets a view of the host's, read-only
     sysfs: MountOp = (
         BindTree(source="/sys", destination="/sys")
-        if spec.network == "host"
+        if network == "host"
         else Filesystem(type="sysfs", destination="/sys", flags=c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC | c.MS_RDONLY)
     )
     return [
@@ -97,7 +109,7 @@ def _kernel_file_systems(spec: ContainerSpec, shm_bytes: int) -> list[MountOp]:
         sysfs,
         BindTree(source="/dev", destination="/dev"),
         Filesystem(type="devpts", destination="/dev/pts", flags=c.MS_NOSUID | c.MS_NOEXEC, options=pts),
-        Filesystem(type="tmpfs", destination="/dev/shm", options=f"size={shm_bytes},mode=1777"),
+        Filesystem(type="tmpfs", destination="/dev/shm", options="size=1m,mode=1777"),
         Filesystem(type="mqueue", destination="/dev/mqueue"),
     ]
 

@@ -12,6 +12,7 @@ import stat
 from container_magic.rootfs.host import HostTree
 
 HOME = "/root"
+USER_ID = 1000
 _DIRECTORIES = {
     "dev": 0o755,
     "etc": 0o755,
@@ -54,19 +55,21 @@ _NSSWITCH = (
 )
 
 
-def build_template(root: str, tree: HostTree, owner: int) -> None:
+def build_template(root: str, tree: HostTree, owner: int, user_owner: int) -> None:
     """Make the template below the empty directory ``root``; everything in it belongs to ``owner`` (uid and gid).
+
+    The home of the account ``user`` belongs to ``user_owner``, which is ``owner`` where one id is all there is.
 
     Host files that cannot be read are left out: they would not be readable inside either.
     """
     for name, mode in _DIRECTORIES.items():
         _directory(f"{root}/{name}", mode, owner)
     for path, target in tree.links:
-        os.symlink(target, root + path)
+        _link(target, root + path, owner)
     for lower in tree.lowers:
         _mount_point(root, lower.path, owner)
-    os.symlink("/run", f"{root}/var/run")
-    _directory(f"{root}/home/user", 0o755, owner)
+    _link("/run", f"{root}/var/run", owner)
+    _directory(f"{root}/home/user", 0o755, user_owner)
     for name in _ETC:
         _copy(f"/etc/{name}", f"{root}/etc/{name}", owner)
     _accounts(f"{root}/etc", owner)
@@ -87,7 +90,7 @@ def _accounts(etc: str, owner: int) -> None:
         os.write(fd, text.encode())
         os.fchown(fd, owner, owner)
         os.close(fd)
-    os.symlink("/proc/mounts", f"{etc}/mtab")
+    _link("/proc/mounts", f"{etc}/mtab", owner)
 
 
 def _mount_point(root: str, path: str, owner: int) -> None:
@@ -101,6 +104,11 @@ def _mount_point(root: str, path: str, owner: int) -> None:
             os.chmod(built, stat.S_IMODE(os.stat(built).st_mode) | 0o111)
 
 
+def _link(target: str, path: str, owner: int) -> None:
+    os.symlink(target, path)
+    os.chown(path, owner, owner, follow_symlinks=False)
+
+
 def _directory(path: str, mode: int, owner: int) -> None:
     os.mkdir(path)
     os.chown(path, owner, owner)
@@ -110,8 +118,7 @@ def _directory(path: str, mode: int, owner: int) -> None:
 def _copy(source: str, target: str, owner: int) -> None:
     try:
         if os.path.islink(source):
-            os.symlink(os.readlink(source), target)
-            os.chown(target, owner, owner, follow_symlinks=False)
+            _link(os.readlink(source), target, owner)
         elif os.path.isdir(source):
             names = os.listdir(source)
             _directory(target, 0o755, owner)

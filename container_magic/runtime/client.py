@@ -56,13 +56,7 @@ class Zygote:
         Raises:
             InternalError: The zygote is gone.
         """
-        header = {
-            "fds": list(fds),
-            "network": network,
-            "rootless": self.features.rootless,
-            "id_mappings": [dataclasses.asdict(mapping) for mapping in self.features.id_mappings],
-        }
-        message = json.dumps(header).encode()
+        message = json.dumps({"fds": list(fds), "network": network}).encode()
         try:
             with _lock:
                 socket.send_fds(self.control, [message], list(fds.values()))
@@ -127,14 +121,14 @@ def _start() -> Zygote:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     bases = open_bases(features.cgroups.bases)
     runtime_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    rehearsal = memory_file("rehearsal", dump_plan(make_plan(ContainerSpec(), features, tree.lowers, "0" * 64)))
-    fds = {"control": theirs.fileno(), "runtime": runtime_fd, "rehearsal": rehearsal}
+    pattern = memory_file("pattern", dump_plan(make_plan(ContainerSpec(), features, tree.lowers, "0" * 64)))
+    fds = {"control": theirs.fileno(), "runtime": runtime_fd, "pattern": pattern}
     fds.update({f"cg:{key}": fd for key, fd in bases.items()})
     try:
         process, has_mounts = _boot(features, tree, fds, ours)
     finally:
         theirs.close()
-        for fd in {runtime_fd, rehearsal, *bases.values()}:
+        for fd in {runtime_fd, pattern, *bases.values()}:
             os.close(fd)
     tree = with_mounts(tree, has_mounts)
     return Zygote(

@@ -17,11 +17,8 @@ import time
 from container_magic.cgroups import open_manager
 from container_magic.errors import ContainError
 from container_magic.events import Created, Deleted, Started
-from container_magic.linux.capabilities import last_capability
-from container_magic.linux.seccomp import default_program, sock_fprog
 from container_magic.process import handshake, init
-from container_magic.process.inheritance import Inheritance
-from container_magic.rootfs.operations import mount_operations
+from container_magic.rootfs.operations import operations_ahead, operations_of
 from container_magic.runtime.connection import Connection
 from container_magic.runtime.measure import Gauge
 from container_magic.runtime.state import StateDirectory
@@ -59,15 +56,8 @@ def _once(plan_fd: int, standing: dict[str, int]) -> None:
         client, served = socket.socketpair()
         for end in (ours, theirs, client):
             stack.callback(end.close)
-        mount_operations(plan.spec, plan.lowers, plan.files)
-        Inheritance(
-            plan_fd=plan_fd,
-            sync=theirs,
-            start=theirs,
-            stdio=(0, 1, 2),
-            seccomp=sock_fprog(default_program()),
-            last_capability=last_capability(),
-        )
+        operations_ahead(plan.lowers, "none")
+        operations_of(plan.spec, plan.lowers, plan.files)
         connection = Connection(served.detach(), wakeup_fd=plan_fd)
         stack.callback(connection.socket.close)
         client.sendall(handshake.frame({"op": "start"}))

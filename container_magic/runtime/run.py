@@ -69,7 +69,6 @@ class Run:
         self._reader = handshake.FrameReader()
         self._finished = self._started = self._exited = self._flood_reported = False
         self._interrupts = 0
-        self._previous_handler: Any = None
         self._streams: dict[int, StreamName] = {}
         self._socket = self._submit(request)
         self._poll = select.poll()
@@ -223,12 +222,11 @@ class Run:
         self._streams.clear()
 
     def __enter__(self) -> Run:
-        if threading.current_thread() is threading.main_thread():
-            self._previous_handler = signal.signal(signal.SIGINT, self._on_sigint)
+        _interruptible.add(self)
         return self
 
-    def _on_sigint(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+    def on_sigint(self) -> None:
+        """Interrupt at the first Ctrl-C, kill at the second."""
         self._interrupts += 1
         if self._interrupts == 1:
             self.interrupt()
@@ -238,9 +236,38 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGINT, self._previous_handler)
+        _interruptible.remove(self)
         self.close()
+
+
+class _Interruptible:
+    """The runs that Ctrl-C in the main thread goes to: one handler for all, whatever order they end in."""
+
+    def __init__(self) -> None:
+        self._runs: list[Run] = []
+        self._previous: Any = None
+
+    def add(self, run: Run) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if not self._runs:
+            self._previous = signal.signal(signal.SIGINT, self._on_sigint)
+        self._runs.append(run)
+
+    def remove(self, run: Run) -> None:
+        if run not in self._runs:
+            return
+        self._runs.remove(run)
+        if not self._runs:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _on_sigint(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        for run in tuple(self._runs):
+            run.on_sigint()
+
+
+_interruptible = _Interruptible()
 
 
 def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:

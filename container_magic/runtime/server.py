@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
 import json
+import os
 import sys
 
 from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
+from container_magic.process import handshake
 from container_magic.process.zygote import serve
+from container_magic.rootfs.host import HostTree, with_mounts
 from container_magic.runtime.rehearsal import rehearse
 from container_magic.runtime.supervisor import supervise
 
@@ -19,10 +24,16 @@ _PRELOAD = ("container_magic.cgroups.v1", "container_magic.cgroups.v2", "contain
 def main() -> None:
     """Serve; the descriptors by purpose, and what boot found, are JSON on the command line."""
     told = json.loads(sys.argv[1])
-    # computed once here, inherited by every supervisor
     for name in _PRELOAD:
         importlib.import_module(name)
+    # computed once here, inherited by every supervisor
     default_program()
     last_capability()
-    rehearse(told["fds"].pop("rehearsal"), told["fds"])
-    serve(told["fds"], supervise, json.dumps(told["has_mounts"]).encode())
+    standing = told["fds"]
+    pattern_fd = standing.pop("pattern")
+    pattern = handshake.load_plan(pattern_fd)
+    rehearse(pattern_fd, standing)
+    os.close(pattern_fd)
+    marked = with_mounts(HostTree(lowers=pattern.lowers), told["has_mounts"])
+    pattern = dataclasses.replace(pattern, lowers=marked.lowers)
+    serve(standing, functools.partial(supervise, pattern=pattern), json.dumps(told["has_mounts"]).encode())

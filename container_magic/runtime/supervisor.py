@@ -7,6 +7,7 @@ that the payload writes can change it. A client that is gone ends the container.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -16,14 +17,10 @@ from container_magic.cgroups import CgroupManager, open_manager
 from container_magic.cgroups.none import NoCgroupManager
 from container_magic.errors import ContainError
 from container_magic.events import Created, Deleted, Exited, Failed, Started
-from container_magic.linux import constants as c
-from container_magic.linux import syscalls
-from container_magic.linux.capabilities import last_capability
-from container_magic.linux.seccomp import default_program, sock_fprog
-from container_magic.linux.userns import write_maps
-from container_magic.process import child, handshake
-from container_magic.process.inheritance import Inheritance
+from container_magic.plan import Plan
+from container_magic.process import handshake
 from container_magic.process.zygote import Request, Seat
+from container_magic.runtime.clone import Child, clone_child
 from container_magic.runtime.connection import ClientGoneError, Connection, Wakeup
 from container_magic.runtime.measure import Gauge
 from container_magic.runtime.state import StateDirectory
@@ -31,20 +28,24 @@ from container_magic.runtime.volumes import copy_trees
 from container_magic.runtime.watch import Watcher
 
 _SETUP_SECONDS = 30.0
-_NAMESPACES = c.CLONE_NEWUSER | c.CLONE_NEWNS | c.CLONE_NEWPID | c.CLONE_NEWIPC | c.CLONE_NEWUTS
 
 
-def supervise(seat: Seat) -> None:
-    """Wait for the one request, then make, run and remove the container that it asks for; never raises."""
+def supervise(seat: Seat, *, pattern: Plan) -> None:
+    """Make what can be made ahead, wait for the one request, then run and remove its container; never raises.
+
+    ``pattern`` is a plan like those to come: id maps and lowers are the same in all of one zygote.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     wakeup = Wakeup(seat.zygote_pid)
+    # where a child can be born into its cgroup (v2), that has to be there first: nothing is made ahead
+    ahead = None if "cg:unified" in seat.standing else _try_ahead(pattern)
     request = seat.await_request()
     if request is None:
         return
     connection = Connection(request.fds["client"], wakeup.fd)
-    supervisor = Supervisor(request, seat.standing, connection)
+    supervisor = Supervisor(request, seat.standing, connection, pattern)
     try:
-        supervisor.create()
+        supervisor.create(ahead)
         connection.await_start(supervisor.init_pidfd)
         supervisor.start()
         supervisor.watch()
@@ -59,13 +60,21 @@ def supervise(seat: Seat) -> None:
         connection.flush()
 
 
+def _try_ahead(pattern: Plan) -> Child | None:
+    try:
+        return clone_child(pattern, "none")
+    except OSError:
+        return None  # the request will meet the same error, and have a client to tell it to
+
+
 class Supervisor:
     """One container from ``create`` to ``delete``; each method is one of OCI's operations."""
 
-    def __init__(self, request: Request, standing: dict[str, int], connection: Connection) -> None:
+    def __init__(self, request: Request, standing: dict[str, int], connection: Connection, pattern: Plan) -> None:
         self._request = request
         self._standing = standing
         self._connection = connection
+        self._pattern = pattern
         self._parts: dict[str, float] = {}
         self._clock = time.monotonic()
         self._state: StateDirectory | None = None
@@ -80,60 +89,52 @@ class Supervisor:
         self._parts[part] = round(now - self._clock, 6)
         self._clock = now
 
-    def create(self) -> None:
+    def create(self, ahead: Child | None) -> None:
         """Make namespaces, rootfs and cgroup, up to a payload that waits for code.
 
-        The child is cloned first and sets up what it can while its cgroup is being made; only where it is born into
-        the cgroup (v2) that comes before.
+        ``ahead`` is a child in fresh namespaces with the root mounted, of no use to who wants the host's network.
         """
-        born_inside = "cg:unified" in self._standing
-        if born_inside:
+        self._adopt(ahead)
+        if self._request.network != "none":
+            self._kill()
+            self._reap()
+        self._plan = handshake.load_plan(self._request.fds["plan"])
+        if "cg:unified" in self._standing:
             self._make_cgroup()
-        sync, init_sync = handshake.pair()
-        self._start, payload_start = handshake.pair()
-        self._sync = sync
-        fds = self._request.fds
-        inheritance = Inheritance(
-            plan_fd=fds["plan"],
-            sync=init_sync,
-            start=payload_start,
-            stdio=(fds["stdin"], fds["stdout"], fds["stderr"]),
-            seccomp=sock_fprog(default_program()),
-            last_capability=last_capability(),
-        )
-        network = 0 if self._request.network == "host" else c.CLONE_NEWNET
-        pid = syscalls.clone(_NAMESPACES | network, self._cgroup.clone_fd())
-        if pid == 0:
-            child.live(inheritance)
-        self._init_pid = pid
-        self.init_pidfd = os.pidfd_open(pid)
-        for end in (init_sync, payload_start):
-            end.close()
-        for fd in inheritance.stdio:
-            os.close(fd)
+        if not self._init_pid:
+            self._adopt(clone_child(self._pattern, self._request.network, self._cgroup.clone_fd()))
         self._mark("clone")
-        self._let_go(sync, made=born_inside)
-        self._connection.await_ready(self._start, sync, self.init_pidfd, _SETUP_SECONDS)
+        self._let_go()
+        self._let_in()
+        self._connection.await_ready(self._start, self._sync, self.init_pidfd, _SETUP_SECONDS)
         self._mark("setup")
 
-    def _let_go(self, sync: socket.socket, *, made: bool) -> None:
-        """Write the id maps, make the cgroup, copy the mounts, and hand the child its way into them."""
-        rootless = self._request.rootless
-        mappings = self._request.id_mappings
-        write_maps(self._init_pid, mappings, mappings, deny_setgroups=rootless)
-        sync.send(handshake.MAPPED)
-        self._mark("maps")
-        if not made:
-            self._make_cgroup()
-        trees = copy_trees(self._plan.spec.mounts, self._standing)
-        entry_fds = self._cgroup.entry_fds() if self._cgroup.clone_fd() is None else ()
-        socket.send_fds(sync, [handshake.GO], [*trees, *entry_fds])
-        for fd in trees:
+    def _adopt(self, child: Child | None) -> None:
+        if child is not None:
+            self._init_pid, self.init_pidfd = child.pid, child.pidfd
+            self._sync, self._start = child.sync, child.start
+
+    def _let_go(self) -> None:
+        """Copy the mounts, and hand the child its plan."""
+        trees, self._downgrades = copy_trees(self._plan.spec.mounts, self._standing)
+        fds = self._request.fds
+        stdio = [fds[name] for name in ("stdin", "stdout", "stderr")]
+        with contextlib.suppress(OSError):  # a child that is dead has said why
+            socket.send_fds(self._sync, [handshake.GO], [fds["plan"], *stdio, *trees])
+        for fd in (*stdio, *trees):
             os.close(fd)
         self._mark("volumes")
 
+    def _let_in(self) -> None:
+        """Make the cgroup while the child mounts, and hand the child its way into it, unless it was born there."""
+        if "cg:unified" not in self._standing:
+            self._make_cgroup()
+        entry_fds = self._cgroup.entry_fds() if self._cgroup.clone_fd() is None else ()
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._sync, [handshake.ENTER], entry_fds)
+
     def _make_cgroup(self) -> None:
-        self._plan = plan = handshake.load_plan(self._request.fds["plan"])
+        plan = self._plan
         self._state = StateDirectory(self._standing["runtime"], plan.container_id)
         self._state.write_cgroups(plan.cgroup_paths)
         bases = {key[3:]: fd for key, fd in self._standing.items() if key.startswith("cg:")}
@@ -157,7 +158,7 @@ class Supervisor:
         return Created(
             container_id=plan.container_id,
             limits=plan.limits,
-            downgrades=plan.downgrades,
+            downgrades=(*plan.downgrades, *self._downgrades),
             pid=self._init_pid,
             supervisor_pid=os.getpid(),
             startup=self._parts,

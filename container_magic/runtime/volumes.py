@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 
 from container_magic.errors import HostError
+from container_magic.events import Downgrade
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
 from container_magic.spec import Mount
 
 
-def copy_trees(mounts: Sequence[Mount], standing: Mapping[str, int]) -> tuple[int, ...]:
-    """Return a descriptor for each bind mount, in order, with its attributes set.
+def copy_trees(mounts: Sequence[Mount], standing: Mapping[str, int]) -> tuple[tuple[int, ...], tuple[Downgrade, ...]]:
+    """Return a descriptor for each bind mount, in order, with its attributes set, and what could not be done.
 
     The supervisor enters the host's view for this alone: in its own view everything is read-only. Where the zygote
     has an idmapping (root), the caller's own files appear inside as the container root's.
@@ -22,15 +23,30 @@ def copy_trees(mounts: Sequence[Mount], standing: Mapping[str, int]) -> tuple[in
     """
     binds = [mount for mount in mounts if mount.type == "bind"]
     if not binds:
-        return ()
+        return (), ()
     syscalls.setns(standing["host_view"], c.CLONE_NEWNS)
     try:
-        return tuple(_copy(mount, standing["idmap"]) for mount in binds)
+        trees = tuple(_copy(mount) for mount in binds)
+        unmapped = [
+            mount
+            for mount, fd in zip(binds, trees, strict=True)
+            if standing["idmap"] >= 0 and not _map_ids(fd, standing["idmap"])
+        ]
     finally:
         syscalls.setns(standing["view"], c.CLONE_NEWNS)
+    return trees, tuple(map(_downgrade, unmapped))
 
 
-def _copy(mount: Mount, idmap: int) -> int:
+def _downgrade(mount: Mount) -> Downgrade:
+    return Downgrade(
+        name="volume",
+        asked=f"{mount.source} with the caller's files as the container root's",
+        got="files of nobody: readable and writable as far as they are for others",
+        reason="its file system has no idmapped mounts (tmpfs before Linux 6.3; overlayfs, 9p, NFS)",
+    )
+
+
+def _copy(mount: Mount) -> int:
     attributes = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | (c.MOUNT_ATTR_RDONLY if mount.readonly else 0)
     try:
         fd = syscalls.open_tree(
@@ -39,14 +55,13 @@ def _copy(mount: Mount, idmap: int) -> int:
         syscalls.mount_setattr(fd, "", attr_set=attributes, recursive=True)
     except OSError as error:
         raise HostError(f"cannot mount {mount.source} on {mount.destination}: {error.strerror}") from error
-    if idmap >= 0:
-        _map_ids(fd, idmap)
     os.set_inheritable(fd, False)
     return fd
 
 
-def _map_ids(fd: int, idmap: int) -> None:
+def _map_ids(fd: int, idmap: int) -> bool:
     try:
         syscalls.mount_setattr(fd, "", attr_set=c.MOUNT_ATTR_IDMAP, userns_fd=idmap)
     except OSError:
-        return  # a file system without idmapped mounts: its files belong to nobody inside, which isolates more
+        return False
+    return True

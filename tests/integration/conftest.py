@@ -78,13 +78,16 @@ def zygote_pid() -> int:
 
 
 def _standing() -> set[int]:
-    """Return the zygote and the one supervisor that it has forked ahead: they stay from run to run."""
+    """Return the zygote, the one supervisor that it has forked ahead, and that one's init: they stay from run to run."""
+    spares = [pid for pid in _children(zygote_pid()) if not _has_state(pid)][-1:]
+    return {zygote_pid(), *spares, *(init for spare in spares for init in _children(spare))}
+
+
+def _children(pid: int) -> list[int]:
     try:
-        children = Path(f"/proc/{zygote_pid()}/task/{zygote_pid()}/children").read_text().split()
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
-        children = []
-    spares = [int(pid) for pid in children if not _has_state(int(pid))]
-    return {zygote_pid(), *spares[-1:]}
+        return []
 
 
 def _has_state(supervisor_pid: int) -> bool:

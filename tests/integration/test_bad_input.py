@@ -161,7 +161,7 @@ def test_ulimit_beyond_the_hard_limit_is_refused(run):
         run("pass", ulimit=f"nofile={hard + 1}")
 
 
-@pytest.mark.parametrize("source", ["", " \n\t\n", "# only a comment\n", b""])
+@pytest.mark.parametrize("source", ["", " \n\t\n", "# only a comment\n", b""], ids=lambda source: type(source).__name__)
 def test_empty_code_is_fine(run, source):
     """Nothing to do is OK."""
     report = run(source)
@@ -169,7 +169,7 @@ def test_empty_code_is_fine(run, source):
     assert (report.verdict, report.stdout, report.stderr) == ("OK", "", "")
 
 
-@pytest.mark.parametrize("source", ["x =", "if:\n", "\tx\n  y", "print('a", "\x00", "a\0b", "return 5", "def"])
+@pytest.mark.parametrize("source", ["x =", "if:\n", "\tx\n  y", "print('a", "\x00", "a\0b", "return 5", "def"], ids=lambda source: type(source).__name__)
 def test_broken_code_is_its_own_error(run, source):
     """What cannot be compiled ends with a SyntaxError of the code, exit code 1."""
     report = run(source)
@@ -213,7 +213,7 @@ def test_empty_or_impossible_commands_are_refused(words):
         cm.run(words)
 
 
-@pytest.mark.parametrize("source", [None, 5, 5.0, {"a": 1}.values, object()], ids=str)
+@pytest.mark.parametrize("source", [None, 5, 5.0, {"a": 1}.values, object()], ids=lambda source: type(source).__name__)
 def test_source_of_a_wrong_type_is_refused(source):
     """Neither text nor a list of words: an error that says so, nothing started."""
     with pytest.raises((cm.OptionError, TypeError)):

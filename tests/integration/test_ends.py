@@ -201,7 +201,8 @@ class TestInterrupt:
         assert seconds < 15
 
     def test_interrupt_verdict(self):
-        """The report of an interrupted run says INTERRUPTED."""
+        """The report of an interrupted run says INTERRUPTED; the caller's handler is back after it."""
+        before = signal.getsignal(signal.SIGINT)
         events = []
         for event in cm.stream("import time; print('ready', end=''); time.sleep(60)", mem="200M"):
             events.append(event)
@@ -213,7 +214,7 @@ class TestInterrupt:
         assert report.verdict == "INTERRUPTED"
         assert any(isinstance(event, Interrupted) for event in events)
         assert any(isinstance(event, CodeError) and event.ename == "KeyboardInterrupt" for event in events)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is before
 
     def test_exception_in_the_consumer_ends_the_container(self):
         """An error of the code that reads the stream leaves no container behind."""

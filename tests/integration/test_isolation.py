@@ -558,21 +558,40 @@ class TestPrivileges:
         assert report.exit_code not in (0, None)
 
     @pytest.mark.root
-    def test_own_setuid_copy_gains_nothing(self, inside):
-        """A set-user-id root program of the container's own does not lift an ordinary user."""
-        found = inside(
-            """
-            import os, shutil, subprocess
-            shutil.copy('/usr/bin/id', '/tmp/id'); os.chown('/tmp/id', 0, 0); os.chmod('/tmp/id', 0o4755)
-            answer(subprocess.run(['/tmp/id', '-u'], capture_output=True, text=True).stdout.strip())
-            """,
-            user="0",
-        )
-
-        assert found == "0"
+    def test_setuid_programs_gain_nothing_for_an_ordinary_user(self, inside):
+        """``su`` as another user than the container's root fails too."""
         code = "import os, subprocess; answer([os.getuid(), subprocess.run(['su', '-c', 'true'], capture_output=True).returncode])"
         uid, status = inside(code, user="1000")
+
         assert uid == 1000 and status != 0
+
+    @pytest.mark.parametrize("bits", [0o4000, 0o2000])
+    def test_set_user_id_files_cannot_be_left_on_a_volume(self, inside, tmp_path, bits):
+        """No way of making a file gives it the set-user-ID or set-group-ID bit: it would be a door on the host."""
+        inside(
+            hacking(
+                f"""
+                import os
+                os.chdir('/data')
+                mode = {bits} | 0o755
+                def made(name):
+                    open(name, 'w').close()
+                    return name
+                def temporary():
+                    fd = os.open('.', os.O_TMPFILE | os.O_RDWR, mode)
+                    assert _libc.linkat(-100, b'/proc/self/fd/%d' % fd, -100, b'tmpfile', 0x400) == 0  # AT_SYMLINK_FOLLOW
+                ways = [lambda: os.chmod(made('chmod'), mode), lambda: os.fchmod(os.open(made('fchmod'), os.O_RDWR), mode),
+                        lambda: os.chmod(made('fchmodat'), mode, dir_fd=os.open('.', os.O_RDONLY)),
+                        lambda: os.open('open', os.O_CREAT | os.O_RDWR, mode), lambda: os.mknod('mknod', mode | 0o100000),
+                        lambda: os.mkdir('mkdir', mode), temporary,
+                        lambda: _libc.creat(b'creat', mode), lambda: _libc.syscall(ctypes.c_long(85), b'creat85', mode)]
+                answer([error_of(way) for way in ways])
+                """
+            ),
+            volume=f"{tmp_path}:/data",
+        )
+
+        assert [path.name for path in tmp_path.iterdir() if path.lstat().st_mode & bits] == []
 
     def test_oom_score_cannot_be_lowered(self, inside):
         """The payload is the kernel's first choice when memory is short and cannot leave that place."""
@@ -608,11 +627,13 @@ class TestPrivileges:
 
     def test_umask(self, inside):
         """The usual one, whatever the caller's is."""
+        client.shutdown()  # a zygote that was started under the usual umask proves nothing
         previous = os.umask(0o077)
         try:
             found = inside("import os; mask = os.umask(0); answer(mask)")
         finally:
             os.umask(previous)
+            client.shutdown()
 
         assert found == 0o022
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,8 +61,10 @@ def test_ends_of_every_kind_at_once(run, needs):
 
 
 def test_streams_of_one_thread_can_be_interleaved():
-    """Two streams that are read in turns do not disturb each other."""
-    streams = [cm.stream(f"for i in range(50): print({number}, i)", mem="200M") for number in range(2)]
+    """Two streams that are read in turns do not disturb each other, and the caller's SIGINT handler is back after them."""
+    before = signal.getsignal(signal.SIGINT)
+    source = "import time\nfor i in range(50): print({}, i)\ntime.sleep({})"
+    streams = [cm.stream(source.format(number, number * 0.3), mem="200M") for number in range(2)]
     reports = [[], []]
     pending = list(zip(streams, reports, strict=True))
     while pending:
@@ -75,6 +78,7 @@ def test_streams_of_one_thread_can_be_interleaved():
     for number, seen in enumerate(reports):
         data = b"".join(event.data for event in seen if hasattr(event, "data")).decode()
         assert data == "".join(f"{number} {i}\n" for i in range(50))
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def _rss(pid: int) -> int:

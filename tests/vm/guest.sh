@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Inside the machine, as root: guest.sh RESULTS test PHASE... | command PHASE
+# Leaves PHASE.log and PHASE.status for each phase, and `status` for the whole, in RESULTS (a folder of the host).
+set -u
+results=$1 task=$2
+shift 2
+selection=/home/student/src/tests/vm/selection
+groups=/sys/fs/cgroup
+user=$groups/user.slice/user-1000.slice
+
+enable() { echo "+cpuset +cpu +io +memory +pids" >"$1/cgroup.subtree_control"; }
+
+prepare() {
+    modprobe overlay
+    modprobe ext4
+    mount -t ext4 /dev/vda /home
+    mount --bind /home/etc /etc
+    mount -t tmpfs -o mode=1777 tmpfs /tmp
+    install -d -m 0700 -o 1000 -g 100 /run/user/1000
+    # the groups as systemd lays them out: a service, a login session, a user manager with a delegated subtree
+    mkdir -p $groups/system.slice/tests.service $user/session-1.scope $user/user@1000.service/app.slice
+    for group in $groups $groups/user.slice $user; do enable "$group"; done
+    for group in $user/user@1000.service $user/user@1000.service/app.slice; do
+        chown 1000:100 "$group" "$group"/cgroup.{procs,subtree_control,threads}
+    done
+}
+
+# in PHASE COMMAND...: run it as the phase's user, in the phase's cgroup
+in_phase() {
+    local phase=$1 group ids=() variables=(HOME=/home/student XDG_RUNTIME_DIR=)
+    shift
+    case $phase in
+    root)
+        group=$groups/system.slice/tests.service
+        variables=(HOME=/root)
+        ;;
+    user)
+        group=$user/session-1.scope
+        ids=(--reuid=1000 --regid=100 --clear-groups)
+        ;;
+    user-delegated)
+        # what `systemd-run --user --scope` makes
+        group=$user/user@1000.service/app.slice/run-1.scope
+        mkdir $group
+        chown 1000:100 $group $group/cgroup.{procs,subtree_control,threads}
+        ids=(--reuid=1000 --regid=100 --clear-groups)
+        variables=(HOME=/home/student XDG_RUNTIME_DIR=/run/user/1000)
+        ;;
+    esac
+    (
+        echo $BASHPID >$group/cgroup.procs
+        cd /home/student/src
+        exec env -i PATH=/home/student/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb \
+            PYTHONDONTWRITEBYTECODE=1 "${variables[@]}" setpriv "${ids[@]}" "$@"
+    )
+}
+
+test_phase() {
+    local phase=$1 status
+    echo "=== $phase, $(uname -r), $(cut -d. -f1 /proc/uptime) s after the start"
+    sed 's/ *#.*//; /^$/d' "$selection/common.txt" "$selection/$phase.txt" >/run/selected
+    chmod 0644 /run/selected
+    in_phase "$phase" python -m pytest -q -p no:cacheprovider --tb=short --durations=5 \
+        --basetemp="/home/student/tmp-$phase" @/run/selected 2>&1 </dev/null | tee "$results/$phase.log"
+    status=${PIPESTATUS[0]}
+    echo "$status" >"$results/$phase.status"
+    return "$status"
+}
+
+prepare
+status=0
+case $task in
+test) for phase in "$@"; do test_phase "$phase" || status=1; done ;;
+command) in_phase "$1" bash -c "$(cat "$results/command")" </dev/null || status=$? ;;
+esac
+echo $status >"$results/status"
+exit $status
