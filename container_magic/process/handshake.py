@@ -51,6 +51,18 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+def receive(end: socket.socket) -> bytes:
+    """Return the next message, ``b""`` at the end.
+
+    Of a peer that died with something of ours unread, the kernel reports that first (ECONNRESET), and only then what
+    it had sent before.
+    """
+    try:
+        return end.recv(MAX_MESSAGE_BYTES)
+    except ConnectionResetError:
+        return end.recv(MAX_MESSAGE_BYTES)
+
+
 def frame(data: dict[str, Any]) -> bytes:
     """Return ``data`` as one frame of the client's socket."""
     body = json.dumps(data, separators=(",", ":")).encode()

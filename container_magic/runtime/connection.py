@@ -123,7 +123,7 @@ class Connection:
             ready = {fd for fd, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000)}
             if not ready:
                 raise InternalError(f"the container was not made within {seconds:g} s")
-            for end in (start, sync):
+            for end in (sync, start):
                 if end.fileno() in ready and self._is_ready(end):
                     return
             if self.wakeup in ready:
@@ -138,7 +138,7 @@ class Connection:
 
     @staticmethod
     def _is_ready(end: socket.socket) -> bool:
-        message = end.recv(handshake.MAX_MESSAGE_BYTES)
+        message = handshake.receive(end)
         if message[:1] == handshake.FAILED:
             text = message[1:].decode(errors="replace")
             hint = "`contain doctor` says what this host can do"

@@ -160,7 +160,7 @@ class Watcher:
     def read_exit(self) -> bool:
         """Take init's last word; False when there is none to come."""
         try:
-            message = self._sync.recv(handshake.MAX_MESSAGE_BYTES)
+            message = handshake.receive(self._sync)
         except OSError:
             return False
         if message[:1] == handshake.EXITED and len(message) >= 1 + EXIT.size:

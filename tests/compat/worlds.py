@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CONTAIN = HERE.parents[1] / ".venv/bin/contain"
+ROOT = HERE.parents[1]
 # the base interpreter: a virtual environment has no `test` package of its own, and the tests compare prefixes
 PREFIX = sys.base_prefix
 PYTHON = f"{PREFIX}/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -29,6 +29,12 @@ class Identity:
     name: str
     prefix: tuple[str, ...]
     options: tuple[str, ...]
+
+
+def has_tests(module):
+    """Return whether this interpreter was installed with ``module`` (3.11.7 leaves some of them out)."""
+    tests = Path(PYTHON).parents[1] / "lib" / Path(PYTHON).name / "test"
+    return (tests / f"{module}.py").exists() or (tests / module).is_dir()
 
 
 def identities():
@@ -86,7 +92,8 @@ class Workspace:
         command = [PYTHON, "-u", f"{self.directory}/record.py", str(results), "--timeout", str(MODULE_SECONDS - 60), module]
         if inside:
             command = self._inside(identity, command)
-            environment = dict(os.environ)
+            path = filter(None, (os.environ.get("PYTHONPATH"), str(ROOT)))
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
         else:
             command, environment = self._outside(identity, command, label)
         status, output = _execute(command, environment)
@@ -96,7 +103,7 @@ class Workspace:
     def _inside(self, identity, command):
         volume = ("-v", f"{self.directory}:{self.directory}")
         end = ("--timeout", str(MODULE_SECONDS))
-        return [str(CONTAIN), "run", "--quiet", *LIMITS, *end, *volume, *identity.options, "--", *command]
+        return [sys.executable, "-m", "container_magic", "run", "--quiet", *LIMITS, *end, *volume, *identity.options, "--", *command]
 
     def _outside(self, identity, command, label):
         home = self.directory / f"{label}-home"
