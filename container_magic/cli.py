@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -177,19 +178,24 @@ def _request(spec: ContainerSpec, code: bytes | None, *, code_is_stdin: bool) ->
 
 
 def _stdin() -> int:
-    """Return what the program reads: descriptor 0, or a pipe from the terminal behind it.
+    """Return what the program reads: a pipe that this process copies its own standard input into.
 
-    A terminal itself stays outside: its descriptor can be written to as well, past the output cap, with escape
-    sequences (CVE-2017-5226 and its like).
+    The descriptor itself stays outside: a terminal or a socket can be written to as well, and a file can be opened
+    anew through /proc/self/fd, for writing (CVE-2017-5226 and its like).
     """
-    if not os.isatty(0):
+    if _is_null_device(0):
         return 0
     reader, writer = os.pipe()
-    threading.Thread(target=_copy_terminal, args=(writer,), daemon=True).start()
+    threading.Thread(target=_copy_stdin, args=(writer,), daemon=True).start()
     return reader
 
 
-def _copy_terminal(writer: int) -> None:
+def _is_null_device(fd: int) -> bool:
+    status = os.fstat(fd)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
+
+
+def _copy_stdin(writer: int) -> None:
     with contextlib.suppress(OSError):
         while data := os.read(0, 65536):
             write_all(writer, data)

@@ -29,6 +29,7 @@ OPTIONAL_FILES = (
     "io.bfq.weight",
     "io.max",
     "io.weight",
+    "memory.kmem.tcp.limit_in_bytes",
     "memory.memsw.limit_in_bytes",
     "memory.oom.group",
     "memory.peak",

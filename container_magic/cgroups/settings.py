@@ -14,6 +14,9 @@ from container_magic.spec import DeviceRate, Resources
 
 PERIOD_US = 100_000
 """Period of the CPU bandwidth limit, in microseconds: Docker's."""
+SOCKET_SHARE = 4
+"""v1: network buffers may take this part of the memory limit, beside it."""
+
 MIN_QUOTA_US = 1_000
 """The smallest quota that the kernel takes, in microseconds."""
 
@@ -58,6 +61,11 @@ def _v1_memory(resources: Resources, exists: Exists) -> Iterator[Setting]:
     both = limit if resources.memory_swap_bytes is None else resources.memory_swap_bytes
     if exists(swap_file):
         yield Setting(field="memory_swap_bytes", controller="memory", file=swap_file, text=str(both), value=both)
+    # v1 counts no network buffers, of no protocol, until this has a limit; it is a counter of its own
+    tcp_file = "memory.kmem.tcp.limit_in_bytes"
+    if exists(tcp_file):
+        share = str(limit // SOCKET_SHARE)
+        yield Setting(field="memory_bytes", controller="memory", file=tcp_file, text=share, value=None)
 
 
 def _v2_memory(resources: Resources, exists: Exists) -> Iterator[Setting]:

@@ -49,6 +49,11 @@ MODE_ARGUMENTS = (
     ("openat", 3, 2),
 )
 
+AIO = ("io_setup", "io_submit", "io_cancel", "io_destroy", "io_getevents", "io_pgetevents")
+
+# MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB: call, position of the flags, bit
+HUGE_PAGES = (("mmap", 3, 0x40000), ("memfd_create", 1, 0x4), ("shmget", 2, 0o4000))
+
 # linux/personality.h: PER_LINUX, PER_LINUX32, UNAME26, both, and "only ask"; so neither ADDR_NO_RANDOMIZE nor
 # READ_IMPLIES_EXEC, which undo defences of the process.
 PERSONALITIES = (0x0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF)
@@ -108,10 +113,10 @@ flock fork fremovexattr fsetxattr fstat fstatfs fsync ftruncate futex futex_requ
 futimesat get_robust_list get_thread_area getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer
 getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid
 getsockname getsockopt gettid gettimeofday getuid getxattr getxattrat inotify_add_watch inotify_init inotify_init1
-inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit ioprio_get ioprio_set kill
+inotify_rm_watch ioprio_get ioprio_set kill
 landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr link linkat listen listmount listxattr
-listxattrat llistxattr lremovexattr lseek lsetxattr lstat madvise map_shadow_stack membarrier memfd_create mincore
-mlock mlock2 mlockall mmap mprotect mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend
+listxattrat llistxattr lremovexattr lseek lsetxattr lstat madvise map_shadow_stack membarrier mincore
+mlock mlock2 mlockall mprotect mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend
 mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync munlock munlockall munmap nanosleep newfstatat
 pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll prctl pread64 preadv
 preadv2 prlimit64 process_mrelease pselect6 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom
@@ -121,7 +126,7 @@ rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinit
 sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam sched_setscheduler sched_yield
 seccomp select semctl semget semop semtimedop sendfile sendmmsg sendmsg sendto set_robust_list set_thread_area
 set_tid_address setfsgid setfsuid setgid setgroups setitimer setpgid setpriority setregid setresgid setresuid setreuid
-setrlimit setsid setsockopt setuid setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4
+setrlimit setsid setsockopt setuid setxattr setxattrat shmat shmctl shmdt shutdown sigaltstack signalfd signalfd4
 splice stat statfs statmount statx symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time timer_create
 timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime times tkill
 truncate umask uname unlink unlinkat uretprobe utime utimensat utimes vfork vmsplice wait4 waitid write writev
@@ -152,6 +157,13 @@ def _mode_rules() -> Iterator[SyscallRule]:
     yield _refuse("openat2", errno_ret=errno.ENOSYS)
 
 
+def _huge_page_rules() -> Iterator[SyscallRule]:
+    """Reserved huge pages of the host are outside of the memory controller's count (hugetlb is one of its own)."""
+    for name, index, bit in HUGE_PAGES:
+        yield _refuse(name, _has_bit(index, bit), errno_ret=errno.EPERM)
+        yield _allow(name)
+
+
 def _has_bit(index: int, bit: int) -> SyscallArg:
     return SyscallArg(index=index, op="SCMP_CMP_MASKED_EQ", value=bit, value_two=bit)
 
@@ -172,6 +184,9 @@ def _conditional_rules() -> tuple[SyscallRule, ...]:
         _allow("socketpair", _int_is(0, AF_UNIX)),
         _refuse("socketpair", errno_ret=errno.EAFNOSUPPORT),
         *_mode_rules(),
+        # fs.aio-max-nr is one number for the whole host; libaio's users fall back
+        *(_refuse(name, errno_ret=errno.ENOSYS) for name in AIO),
+        *_huge_page_rules(),
     )
 
 

@@ -8,6 +8,7 @@ there is a request; the rest begins with its plan.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import resource
@@ -25,6 +26,15 @@ from container_magic.process.inheritance import Inheritance, fail
 from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, operations_ahead, operations_of
 
 _MAX_FDS = 250
+_USER_SYSCTLS = {"max_user_namespaces": b"0", "max_inotify_instances": b"32", "max_inotify_watches": b"8192"}
+# counted for the user on the host as well, or a way past the CPU controller
+_RLIMITS = (
+    (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_MSGQUEUE, 256 * 1024),
+    (resource.RLIMIT_NICE, 0),
+    (resource.RLIMIT_RTPRIO, 0),
+    (resource.RLIMIT_SIGPENDING, 1024),
+)
 _PLACE = Place(root=NEW_ROOT, scratch=SCRATCH)
 
 
@@ -52,6 +62,20 @@ class _Setup:
     def __init__(self, own: Inheritance) -> None:
         self.own = own
 
+    def keep_only_sockets(self) -> None:
+        """Close all that came through the clone but the sockets.
+
+        Later steps follow paths that code of an earlier run may have left links on: /proc/self/fd must lead nowhere
+        (CVE-2024-21626). With its own copies of the supervisor's ends gone the child also notices the supervisor's end.
+        """
+        sockets = sorted(end.fileno() for end in (self.own.sync, self.own.start))
+        first = 3
+        for fd in sockets:
+            if fd > first:
+                syscalls.close_range(first, fd - 1)
+            first = fd + 1
+        syscalls.close_range(first)
+
     def leave_session(self) -> None:
         os.setsid()
         os.umask(0o022)
@@ -78,7 +102,6 @@ class _Setup:
         syscalls.new_session_keyring()
 
     def die_with_the_supervisor(self) -> None:
-        # after the change of ids, which clears it (prctl(2))
         syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
         # it may have died before the line above; inside a pid namespace getppid() is 0 either way
         poll = select.poll()
@@ -87,10 +110,13 @@ class _Setup:
             os._exit(1)
 
     def lock_user_namespaces(self) -> None:
-        # per user namespace since Linux 4.9: no further one below this one, whatever seccomp would say
-        fd = os.open("/proc/sys/user/max_user_namespaces", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, b"0")
-        os.close(fd)
+        # per user namespace since Linux 4.9: no further one below this one, whatever seccomp would say; and what else
+        # is counted for the namespace's owner too, so that a container cannot use up what the owner needs on the host
+        for name, value in _USER_SYSCTLS.items():
+            with contextlib.suppress(FileNotFoundError):  # the inotify ones: since Linux 4.10 and 5.12
+                fd = os.open(f"/proc/sys/user/{name}", os.O_WRONLY | os.O_CLOEXEC)
+                os.write(fd, value)
+                os.close(fd)
 
     def mount_the_root(self) -> None:
         for operation in operations_ahead(self.own.lowers, self.own.network):
@@ -142,7 +168,10 @@ class _Setup:
         os.makedirs(self.spec.process.cwd, exist_ok=True)
 
     def set_resource_limits(self) -> None:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for number, most in _RLIMITS:
+            _, hard = resource.getrlimit(number)
+            value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.setrlimit(number, (value, value))
         if self.substitutes.pids is not None:
             resource.setrlimit(resource.RLIMIT_NPROC, (self.substitutes.pids, self.substitutes.pids))
         if self.substitutes.affinity:
@@ -158,11 +187,13 @@ class _Setup:
 
 
 _AHEAD = (
+    "keep_only_sockets",
+    "die_with_the_supervisor",
     "leave_session",
     "set_lo_up",
     "wait_for_the_id_maps",
     "become_the_containers_root",
-    "die_with_the_supervisor",
+    "die_with_the_supervisor",  # once more: a change of ids clears it (prctl(2))
     "lock_user_namespaces",
     "mount_the_root",
 )

@@ -97,7 +97,7 @@ def _present(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _kernel_file_systems(network: str) -> list[MountOp]:
-    pts = "newinstance,ptmxmode=0666,mode=0620"
+    pts = "newinstance,ptmxmode=0666,mode=0620,max=64"
     # sysfs belongs to a network namespace: without one of its own the container gets a view of the host's, read-only
     sysfs: MountOp = (
         BindTree(source="/sys", destination="/sys")

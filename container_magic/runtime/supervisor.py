@@ -41,7 +41,7 @@ def supervise(seat: Seat, *, pattern: Plan) -> None:
     ahead = None if "cg:unified" in seat.standing else _try_ahead(pattern)
     request = seat.await_request()
     if request is None:
-        return
+        return  # and the child ahead with it: it dies with this process
     connection = Connection(request.fds["client"], wakeup.fd)
     supervisor = Supervisor(request, seat.standing, connection, pattern)
     try:

@@ -44,7 +44,7 @@ def identities():
     ordinary user against ``--user``. Who is not root can only compare himself with the root of his containers.
     """
     if os.geteuid() != 0:
-        return {"self": Identity(name="self", prefix=("setpriv", "--no-new-privs"), options=())}
+        return {"self": Identity(name="self", prefix=("setpriv", "--no-new-privs"), options=("--best-effort",))}
     become = (*NO_PRIVILEGES, "--reuid=1000", "--regid=1000", "--clear-groups")
     return {
         "root": Identity(name="root", prefix=NO_PRIVILEGES, options=()),

@@ -28,7 +28,11 @@ from container_magic.runtime import client
 from container_magic.runtime.sweep import runtime_directory
 from container_magic.verbs.run import dry_run
 
-DEFAULTS = {"mem": "256M", "timeout": "60s"}
+# without a memory controller of its own an ordinary user has only what best effort gives
+DEFAULTS: dict[str, Any] = {
+    "timeout": "60s",
+    **({"mem": "256M"} if "memory" in probe().controllers else {"best_effort": True}),
+}
 PATIENCE_SECONDS = 2.0
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -64,7 +68,8 @@ def _wait_until_gone(look: Callable[[], set[str]]) -> set[str]:
 
 def _present() -> set[str]:
     foreign = _foreign_containers()
-    found = {f"process {pid}: {text}" for pid, text in descendants().items() if pid not in _standing()}
+    standing = _standing()
+    found = {f"process {pid}: {text}" for pid, text in descendants().items() if pid not in standing}
     found |= {f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     found |= {f"interface {name}" for _, name in socket.if_nameindex()}
     found |= {f"state {path}" for path in state_directories() if path.name not in foreign}
@@ -78,14 +83,15 @@ def zygote_pid() -> int:
 
 
 def _standing() -> set[int]:
-    """Return the zygote, the one supervisor that it has forked ahead, and that one's init: they stay from run to run."""
-    spares = [pid for pid in _children(zygote_pid()) if not _has_state(pid)][-1:]
-    return {zygote_pid(), *spares, *(init for spare in spares for init in _children(spare))}
+    """Return the zygote, the one supervisor that it has forked ahead and the child of that: they stay from run to run."""
+    spares = [pid for pid in children(zygote_pid()) if not _has_state(pid)]
+    return {zygote_pid(), *spares[-1:], *(child for pid in spares[-1:] for child in children(pid))}
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the children of a process with one thread."""
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
 

@@ -32,6 +32,8 @@ from container_magic.linux.syscall_table import syscall_numbers
 MACHINES = ("x86_64", "aarch64")
 PROGRAMS = {machine: assemble(default_profile(), machine) for machine in MACHINES}
 CONDITIONAL = {"clone", "clone3", "personality", "ioctl", "socket", "socketpair", "openat2"} | {
+    "mmap", "memfd_create", "shmget",
+    "io_setup", "io_submit", "io_cancel", "io_destroy", "io_getevents", "io_pgetevents",
     "chmod", "fchmod", "fchmodat", "fchmodat2", "mkdir", "mkdirat", "mknod", "mknodat", "creat", "open", "openat",
 }  # fmt: skip
 EPERM, EAFNOSUPPORT = ERRNO | errno.EPERM, ERRNO | errno.EAFNOSUPPORT
@@ -137,6 +139,10 @@ CASES = [
     *(("openat", (3, 0, flags, 0o4755), verdict) for flags, verdict in ((0o102, EPERM), (0o20200002, EPERM), (0o2, ALLOW))),
     ("openat", (3, 0, 0o102, 0o644), ALLOW),
     ("openat2", (3, 0, 0, 24), ERRNO | ENOSYS),
+    ("io_setup", (8, 0), ERRNO | ENOSYS),
+    *(("mmap", (0, 4096, 3, flags, -1 & HIGH, 0), verdict) for flags, verdict in ((0x22, ALLOW), (0x40022, EPERM))),
+    *(("memfd_create", (0, flags), verdict) for flags, verdict in ((1, ALLOW), (5, EPERM))),
+    *(("shmget", (0, 4096, flags), verdict) for flags, verdict in ((0o1600, ALLOW), (0o5600, EPERM))),
 ]
 
 

@@ -1,0 +1,539 @@
+"""Ways out: attacks on the host's files, processes and kernel, each written as its author would write it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from container_magic.runtime import client
+
+# Called by number, past every wrapper; the names are the kernel's.
+SYSCALL = """
+import ctypes, errno as _e, os
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_machine = 0 if os.uname().machine == 'x86_64' else 1
+NR = {name: pair[_machine] for name, pair in dict(
+    chmod=(90, -1), fchmod=(91, 52), fchmodat=(268, 53), fchmodat2=(452, 452), mkdirat=(258, 34), mknodat=(259, 33),
+    openat=(257, 56), openat2=(437, 437), mount=(165, 40), ioprio_set=(251, 30), sched_setattr=(314, 274),
+    io_setup=(206, 0), rt_sigqueueinfo=(129, 138), tgkill=(234, 131), mq_open=(240, 180), timer_create=(222, 107),
+    memfd_create=(319, 279), shmget=(29, 194), fsetxattr=(190, 7)).items()}
+def syscall(name, *args):
+    ctypes.set_errno(0)
+    words = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
+    result = _libc.syscall(ctypes.c_long(NR[name]), *words)
+    return _e.errorcode[ctypes.get_errno()] if result == -1 else result
+"""
+
+
+def hacking(source: str) -> str:
+    """Return ``source`` with ``syscall(name, ...)`` at hand."""
+    return SYSCALL + textwrap.dedent(source)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A directory that everybody may write to, below directories that everybody may pass."""
+    for part in (tmp_path, *tmp_path.parents):
+        if str(part).startswith("/tmp/") and part.stat().st_uid == os.geteuid():
+            part.chmod(part.stat().st_mode | 0o011)
+    path = tmp_path / "volume"
+    path.mkdir()
+    path.chmod(0o777)
+    return path
+
+
+class TestVolumes:
+    """What an earlier run, or whoever fills a volume, may leave there."""
+
+    def test_links_on_a_volume_lead_to_the_container(self, inside, volume):
+        """Symbolic links to the host's files, absolute or by many dots, find the container's files or nothing."""
+        secret = volume.parent / "secret"
+        secret.write_text("secret")
+        (volume / "absolute").symlink_to(secret)
+        (volume / "dots").symlink_to("../" * 20 + str(secret)[1:])
+        (volume / "root").symlink_to("/")
+
+        found = inside(
+            f"""
+            import os
+            answer([error_of(open, '/x/absolute'), error_of(open, '/x/dots'),
+                    os.path.exists('/x/root{secret}'), os.path.samefile('/x/root', '/')])
+            """,
+            volume=f"{volume}:/x",
+        )
+
+        assert found == ["ENOENT", "ENOENT", False, True]
+
+    def test_a_link_as_destination_leads_to_the_container(self, inside, volume):
+        """A volume whose mount point is a link on another volume lands in the container (CVE-2021-30465)."""
+        target, data = volume.parent / "target", volume.parent / "data"
+        target.mkdir(mode=0o777)
+        target.chmod(0o777)
+        data.mkdir()
+        (data / "file").write_text("data")
+        (volume / "link").symlink_to(target)
+
+        with pytest.raises(Exception, match="File exists|No such file"):
+            inside("answer(1)", volume=[f"{volume}:/x:rw", f"{data}:/x/link/new"])
+        (volume / "etc").symlink_to("/etc")
+        found = inside(
+            "answer(open('/etc/new/file').read())", volume=[f"{volume}:/x:rw", f"{data}:/x/etc/new"]
+        )
+
+        assert found == "data"
+        assert list(target.iterdir()) == []
+        assert not Path("/etc/new").exists()
+
+    @pytest.mark.parametrize("number", range(3, 24, 2))
+    def test_links_on_a_volume_do_not_reach_the_supervisors_descriptors(self, run, volume, number):
+        """A link to a descriptor that the set-up may hold makes nothing on the host (CVE-2024-21626)."""
+        outside = volume.parent / "outside"
+        outside.mkdir()
+        outside.chmod(0o777)
+        for fd in (number, number + 1):
+            (volume / f"fd{fd}").symlink_to(f"/proc/self/fd/{fd}/{'../' * 12}{str(outside)[1:]}")
+
+        for fd in (number, number + 1):
+            for options in (
+                {"volume": [f"{volume}:/x:rw", f"/usr:/x/fd{fd}/made-{fd}"]},
+                {"volume": f"{volume}:/x:rw", "workdir": f"/x/fd{fd}/worked-{fd}"},
+            ):
+                try:
+                    run("pass", **options)
+                except Exception as error:
+                    assert "cannot" in str(error) or "supervisor" in str(error)
+
+        assert list(outside.iterdir()) == []
+
+    def test_no_set_user_id_file_can_be_left(self, inside, volume):
+        """No call makes a set-user-id or set-group-id file on a volume: not by mode, flag, temporary file or ACL."""
+        refused = inside(
+            hacking(
+                """
+                AT, MODE, O_CREAT, O_RDWR, O_TMPFILE = -100, 0o4755, 0o100, 2, 0o20200000
+                open('/x/plain', 'w').close()
+                fd = os.open('/x/plain', os.O_RDWR)
+                high = 0xdead << 32
+                how = ctypes.create_string_buffer((O_CREAT | O_RDWR).to_bytes(8, 'little') + MODE.to_bytes(8, 'little')
+                                                  + bytes(8), 24)
+                capability = ctypes.create_string_buffer(bytes.fromhex('0100000200040000' + '00' * 12), 20)
+                answer([
+                    syscall('fchmod', fd, MODE), syscall('fchmod', fd, 0o2755 | high),
+                    syscall('fchmodat', AT, b'/x/plain', MODE), syscall('fchmodat2', AT, b'/x/plain', MODE, 0),
+                    syscall('openat', AT, b'/x/a', O_CREAT | O_RDWR, MODE),
+                    syscall('openat', AT, b'/x', O_TMPFILE | O_RDWR, MODE),
+                    syscall('openat', AT, b'/x/b', O_CREAT | O_RDWR | high, 0o2755 | high),
+                    syscall('openat2', AT, b'/x/c', how, 24),
+                    syscall('mknodat', AT, b'/x/d', 0o100000 | MODE, 0), syscall('mkdirat', AT, b'/x/e', 0o2755),
+                    syscall('fsetxattr', fd, b'security.capability', capability, 20, 0),
+                    error_of(os.chmod, '/x/plain', MODE),
+                ])
+                """
+            ),
+            volume=f"{volume}:/x:rw",
+        )
+
+        assert set(refused) <= {"EPERM", "ENOSYS"}, refused
+        assert [path.name for path in volume.iterdir()] == ["plain"]
+        assert (volume / "plain").stat().st_mode & 0o7000 == 0
+        assert os.listxattr(volume / "plain") == []
+
+    def test_hard_links_do_not_cross_the_volume(self, inside, volume):
+        """A program of the host cannot be linked onto a writable volume, nor from one volume to another."""
+        other = volume.parent / "other"
+        other.mkdir()
+        (other / "file").write_text("mine")
+
+        found = inside(
+            """
+            import os, sys
+            answer([error_of(os.link, os.path.realpath(sys.executable), '/x/python'),
+                    error_of(os.link, '/o/file', '/x/file')])
+            """,
+            volume=[f"{volume}:/x:rw", f"{other}:/o:ro"],
+        )
+
+        assert found == ["EXDEV", "EXDEV"]
+        assert list(volume.iterdir()) == []
+
+
+class TestStdin:
+    """What ``contain run`` reads is not what contained code may write."""
+
+    REOPEN = """
+import os
+for flags in (os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_TRUNC):
+    try:
+        os.write(os.open('/proc/self/fd/0', flags), b'forged')
+    except OSError:
+        pass
+try:
+    os.write(0, b'forged')
+except OSError:
+    pass
+"""
+
+    def test_a_file_on_stdin_cannot_be_written(self, contain, volume):
+        """The file behind ``< FILE`` is not opened anew for writing."""
+        path = volume / "input"
+        path.write_text("data of the host\n")
+        path.chmod(0o666)
+        with path.open() as stdin:
+            contain("run", "--quiet", "-c", self.REOPEN, stdin=stdin)
+
+        assert path.read_text() == "data of the host\n"
+
+    def test_a_file_on_stdin_is_read(self, contain, volume):
+        """It still arrives, whole."""
+        path = volume / "input"
+        path.write_bytes(b"x" * 300_000)
+        with path.open() as stdin:
+            done = contain("run", "--quiet", "-c", "import sys; print(len(sys.stdin.read()))", stdin=stdin)
+
+        assert done.stdout == b"300000\n"
+
+    def test_a_socket_on_stdin_cannot_be_written(self, contain):
+        """What is connected to the caller's standard input hears nothing from inside."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            contain("run", "--quiet", "-c", self.REOPEN, stdin=theirs)
+            ours.setblocking(False)
+
+            with pytest.raises(BlockingIOError):
+                ours.recv(100)
+
+
+class TestInterpreter:
+    """The programs of the host, which every container runs."""
+
+    def test_reopened_descriptors_do_not_write(self, inside):
+        """O_PATH and a second open through /proc, also from a process that has executed another program since."""
+        found = inside(
+            """
+            import os, subprocess, sys
+            paths = sorted({line.split(maxsplit=5)[5].strip() for line in open('/proc/self/maps') if '/' in line
+                            and '/memfd' not in line and '/dev/zero' not in line})
+            fds = [os.open('/proc/self/exe', os.O_PATH), *(os.open(p, os.O_PATH) for p in paths if os.path.exists(p))]
+            program = '''
+import os, sys
+for fd in sys.argv[1:]:
+    for flags in (os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_TRUNC):
+        try:
+            os.open(f"/proc/self/fd/{fd}", flags)
+        except OSError as error:
+            print(error.errno)
+        else:
+            print("opened", os.readlink(f"/proc/self/fd/{fd}"))
+'''
+            for fd in fds:
+                os.set_inheritable(fd, True)
+            # sh stands between: nothing of the interpreter is executed in the process that tries
+            done = subprocess.run(['sh', '-c', 'exec "$@"', 'sh', sys.executable, '-c', program, *map(str, fds)],
+                                  capture_output=True, text=True, close_fds=False)
+            answer([done.stdout.split('\\n'), done.stderr, len(fds)])
+            """
+        )
+
+        # what the overlay lets be written is a copy in the container's own layer; the next test holds that
+        assert found[1] == ""
+        assert found[2] >= 3
+
+    def test_no_path_to_the_interpreter_changes_it(self, inside):
+        """Whatever succeeds inside by any path, the files that the zygote runs stay as they are."""
+        zygote = client.zygote().process.pid
+        mapped = [f"/proc/{zygote}/map_files/{entry}" for entry in os.listdir(f"/proc/{zygote}/map_files")]
+        files = sorted({os.readlink(path) for path in [*mapped, f"/proc/{zygote}/exe"]})
+        files = [path for path in files if os.path.isfile(path)]
+
+        def digest() -> list[tuple[str, str, int, int, int]]:
+            found = []
+            for path in files:
+                status, data = os.stat(path), Path(path).read_bytes()
+                found.append((path, hashlib.sha256(data).hexdigest(), status.st_mode, status.st_mtime_ns, status.st_nlink))
+            return found
+
+        before = digest()
+        outcomes = inside(
+            f"""
+            import os
+            def tries(path):
+                fd = os.open(path, os.O_PATH)
+                via = f'/proc/self/fd/{{fd}}'
+                for target in (path, via, f'/proc/1/root{{path}}', f'/proc/self/root{{path}}', f'/proc/self/cwd/..{{path}}'):
+                    yield lambda: os.write(os.open(target, os.O_WRONLY), b'x')
+                    yield lambda: os.truncate(target, 0)
+                    yield lambda: os.chmod(target, 0o777)
+                    yield lambda: os.utime(target, (1, 1))
+                    yield lambda: os.link(target, f'/tmp/{{os.getpid()}}', follow_symlinks=True)
+                    yield lambda: os.setxattr(target, 'user.x', b'x')
+                yield lambda: os.link(path, path + '.link')
+                yield lambda: os.write(os.open(path + '.link', os.O_WRONLY), b'x')
+                yield lambda: os.rename(path + '.link', path)
+            count = 0
+            for pid in ('self', '1', str(os.getppid())):
+                for name in ('exe', 'mem', 'map_files'):
+                    error_of(lambda: os.write(os.open(f'/proc/{{pid}}/{{name}}', os.O_RDWR), b'x'))
+            for path in {files!r}:
+                if os.path.exists(path):
+                    for attempt in tries(path):
+                        error_of(attempt)
+                        count += 1
+            print(count)
+            answer(count)
+            """
+        )
+
+        assert outcomes >= 30
+        assert digest() == before
+
+
+class TestZygote:
+    """The process that every cell is forked from."""
+
+    SCAN = """
+import re, os
+pattern = re.compile(b'S' b'ECRET-[0-9a-f]{32}')
+found = set()
+with open('/proc/self/mem', 'rb', buffering=0) as memory:
+    for line in open('/proc/self/maps').read().splitlines():
+        bounds, access, *_ = line.split()
+        low, high = (int(word, 16) for word in bounds.split('-'))
+        if access[0] == 'r' and high - low < 1 << 28 and '[v' not in line:
+            try:
+                memory.seek(low)
+                found |= set(pattern.findall(memory.read(high - low)))
+            except (OSError, OverflowError, ValueError):
+                pass
+answer(sorted(word.decode() for word in found))
+"""
+
+    def test_memory_holds_nothing_of_the_caller_or_of_other_containers(self, client_process):
+        """A scan of the payload's whole memory finds its own variable; none of the caller's, none of an earlier run's."""
+        names = ("environment", "earlier code", "earlier variable", "earlier input", "own")
+        words = {name: f"SECRET-{secrets.token_hex(16)}" for name in names}
+        code = f"import json\ndef answer(x): print(json.dumps(x))\n{self.SCAN}"
+        process = client_process(
+            f"""
+            import json, os, sys
+            words = json.loads(sys.stdin.readline())
+            os.environ["API_TOKEN"] = words["environment"]  # before the zygote is started
+            import container_magic as cm
+            cm.run(f"x = '{{words['earlier code']}}'; print(x)", env={{"E": words["earlier variable"]}}, mem="256M")
+            report = cm.run({code!r}, env={{"E": words["own"]}}, mem="256M")
+            print(json.dumps([json.loads(report.stdout), report.stderr]))
+            """,
+            stdin=subprocess.PIPE,
+        )
+        out, err = process.communicate(json.dumps(words) + "\n", timeout=60)
+        found, complaints = json.loads(out)
+
+        assert (err, complaints) == ("", "")
+        assert {name for name, word in words.items() if word in found} == {"own"}
+        assert len(found) == 1
+
+    def test_no_object_of_the_runtime_is_left_to_talk_to(self, inside):
+        """No socket, pipe or descriptor of the runtime can be found among the interpreter's objects."""
+        found = inside(
+            """
+            import gc, os, socket, sys
+            sockets = [o for o in gc.get_objects() if isinstance(o, socket.socket) and o.fileno() >= 0]
+            answer([len(sockets), sorted(os.listdir('/proc/self/fd'))[:4],
+                    [n for n in sys.modules if n.startswith('container_magic')], os.path.exists('/.container_magic')])
+            """
+        )
+
+        assert found[0] == 0
+        assert found[1] == ["0", "1", "2", "3"]
+        assert found[2:] == [[], False]
+
+    def test_random_numbers_are_each_containers_own(self, run):
+        """Two forks of one interpreter do not draw the same numbers."""
+        source = "import random, os; print(random.random(), os.urandom(8).hex())"
+
+        assert set(run(source).stdout.split()).isdisjoint(run(source).stdout.split())
+
+
+class TestProcesses:
+    """Signals, limits and names that reach beyond the container."""
+
+    @pytest.mark.parametrize(
+        "attack",
+        [
+            "os.kill(-1, 9)",
+            "os.kill(0, 9)",
+            "os.killpg(os.getpgid(1), 9)",
+            "os.killpg(1, 9)",
+            "syscall('tgkill', 1, 1, 9)",
+            "[os.kill(pid, 9) for pid in range(2, 32769) if error_of(os.kill, pid, 0) is None]",
+        ],
+    )
+    def test_signals_reach_the_containers_own_processes_alone(self, run, live, attack):
+        """Another container, zygote and supervisors live on; this one ends by that signal or not at all."""
+        other = live("import time; time.sleep(20)")
+        zygote = client.zygote().process
+        helper = "def error_of(f, *a):\n    try: f(*a)\n    except OSError as e: return e\n"
+
+        report = run(helper + hacking(attack))
+
+        assert report.exit_signal in (signal.SIGKILL, None)
+        assert zygote.poll() is None
+        os.kill(other.created.pid, 0)
+        os.kill(other.created.supervisor_pid, 0)
+
+    def test_init_cannot_be_made_to_lie(self, run):
+        """Limits, priority and affinity of init can be lowered by its own user; the exit code stays or is lost, never 0."""
+        report = run(
+            """
+            import os, resource
+            for name in ('RLIMIT_AS', 'RLIMIT_DATA', 'RLIMIT_NOFILE', 'RLIMIT_FSIZE', 'RLIMIT_STACK'):
+                try:
+                    resource.prlimit(1, getattr(resource, name), (1, 1))
+                except OSError:
+                    pass
+            for call in (lambda: os.setpriority(os.PRIO_PROCESS, 1, 19),
+                         lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))):
+                try:
+                    call()
+                except OSError:
+                    pass
+            os._exit(3)
+            """
+        )
+
+        assert report.verdict in ("RUNTIME_ERROR", "SIGNALED")
+        assert report.exit_code != 0
+
+    def test_containers_do_not_meet(self, inside, live):
+        """Abstract sockets, System V objects, message queues and /dev/shm of one container are not another's."""
+        live(
+            """
+            import ctypes, os, socket, time
+            s = socket.socket(socket.AF_UNIX); s.bind('\\0meeting'); s.listen()
+            libc = ctypes.CDLL(None)
+            assert libc.shmget(0x4242, 4096, 0o1666) >= 0
+            open('/dev/shm/meeting', 'w').close(); open('/dev/mqueue/meeting', 'w').close(); open('/tmp/meeting', 'w').close()
+            time.sleep(20)
+            """
+        )
+
+        found = inside(
+            """
+            import ctypes, os, socket, time
+            time.sleep(0.5)
+            s = socket.socket(socket.AF_UNIX)
+            answer([error_of(s.connect, '\\0meeting'), ctypes.CDLL(None).shmget(0x4242, 4096, 0),
+                    [p for p in ('/dev/shm', '/dev/mqueue', '/tmp') if os.path.exists(p + '/meeting')]])
+            """
+        )
+
+        assert found == ["ECONNREFUSED", -1, []]
+
+    def test_own_pipes_cannot_be_used_to_signal_others(self, inside):
+        """F_SETOWN on standard output takes the numbers of the container's own processes only."""
+        found = inside(
+            f"""
+            import fcntl
+            answer([error_of(fcntl.fcntl, 1, fcntl.F_SETOWN, {os.getpid()}), error_of(fcntl.fcntl, 1, fcntl.F_SETOWN, -{os.getpgid(0)})])
+            """
+        )
+
+        assert found == ["ESRCH", "ESRCH"]
+
+
+class TestKernel:
+    """Doors into the kernel that a container has no use for, tried from a container."""
+
+    @pytest.mark.skipif(os.uname().machine != "x86_64", reason="these entries exist on x86-64 only")
+    @pytest.mark.parametrize(
+        "code", [bytes.fromhex("b814000000cd80c3"), bytes.fromhex("b8270000400f05c3")], ids=["int 0x80", "x32"]
+    )
+    def test_other_calling_conventions_end_the_process(self, run, code):
+        """32-bit and x32 entry have other numbers for the same calls: SIGSYS."""
+        report = run(
+            f"""
+            import ctypes, mmap
+            memory = mmap.mmap(-1, 4096, prot=7)
+            memory.write({code!r})
+            ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))()
+            """
+        )
+
+        assert report.exit_signal == signal.SIGSYS
+
+    def test_core_dumps_cannot_be_switched_on(self, run, volume):
+        """A crash leaves no core on a volume, whatever the code asks for before (core(5))."""
+        report = run(
+            """
+            import os, resource
+            os.chdir('/x')
+            soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+            for wanted in ((hard, hard), (-1, -1)):
+                try:
+                    resource.setrlimit(resource.RLIMIT_CORE, wanted)
+                except (OSError, ValueError):
+                    pass
+            os.abort()
+            """,
+            volume=f"{volume}:/x:rw",
+        )
+
+        assert report.exit_signal == signal.SIGABRT
+        assert list(volume.iterdir()) == []
+
+    def test_usermode_helpers_of_the_kernel_cannot_be_set(self, inside):
+        """core_pattern, modprobe, uevent_helper, release_agent, binfmt_misc: what the kernel would run as host root."""
+        found = inside(
+            hacking(
+                """
+                paths = ['/proc/sys/kernel/core_pattern', '/proc/sys/kernel/modprobe', '/proc/sys/kernel/hotplug',
+                         '/sys/kernel/uevent_helper', '/proc/sys/fs/binfmt_misc/register', '/proc/sysrq-trigger',
+                         '/proc/sys/kernel/poweroff_cmd', '/proc/sys/vm/panic_on_oom', '/proc/sys/kernel/sysrq']
+                opened = {p: error_of(open, p, 'w') for p in paths if os.path.exists(p)}
+                os.makedirs('/tmp/cg')
+                mounts = [syscall('mount', b'none', b'/tmp/cg', kind, 0, options) for kind, options in
+                          ((b'cgroup', b'rdma'), (b'cgroup', b'none,name=x'), (b'cgroup2', b''), (b'proc', b''), (b'debugfs', b''),
+                           (b'tracefs', b''), (b'binfmt_misc', b''), (b'securityfs', b''), (b'bpf', b''), (b'fuse', b''))]
+                answer([opened, sorted(set(mounts))])
+                """
+            )
+        )
+
+        assert set(found[0].values()) <= {"EROFS", "EACCES", "EPERM"}
+        assert len(found[0]) >= 3
+        assert found[1] == ["EPERM"]
+
+    def test_priority_cannot_be_raised(self, inside):
+        """No real-time class, no lower nice value, no real-time I/O, also not by way of the autogroup."""
+        found = inside(
+            hacking(
+                """
+                import resource
+                fifo = [error_of(os.sched_setscheduler, 0, policy, os.sched_param(1)) for policy in (os.SCHED_FIFO, os.SCHED_RR)]
+                deadline = ctypes.create_string_buffer(
+                    b''.join(n.to_bytes(s, 'little') for n, s in ((48, 4), (6, 4), (0, 8), (0, 4), (0, 4), (10**7, 8), (10**8, 8), (10**8, 8))), 48)
+                answer([*fifo, syscall('sched_setattr', 0, deadline, 0), error_of(os.nice, -1),
+                        syscall('ioprio_set', 1, 0, 1 << 13),
+                        error_of(lambda: open('/proc/self/autogroup', 'w').write('-10')) if os.path.exists('/proc/self/autogroup') else 'EPERM',
+                        [resource.getrlimit(getattr(resource, n))[1] for n in ('RLIMIT_RTPRIO', 'RLIMIT_NICE')]])
+                """
+            )
+        )
+
+        assert set(found[:6]) <= {"EPERM", "EACCES"}
+        assert found[6] == [0, 0]
+
+
+def test_the_environment_of_these_tests_can_attack():
+    """The attacks above are written for the interpreter that runs inside, which is this one."""
+    assert sys.version_info >= (3, 11)
