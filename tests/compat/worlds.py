@@ -89,7 +89,15 @@ class Workspace:
         """Run ``module`` on one side and return its results."""
         label = f"{identity.name}-{'inside' if inside else 'outside'}-{module}-{attempt}"
         results = self.directory / f"{label}.jsonl"
-        command = [PYTHON, "-u", f"{self.directory}/record.py", str(results), "--timeout", str(MODULE_SECONDS - 60), module]
+        command = [
+            PYTHON,
+            "-u",
+            f"{self.directory}/record.py",
+            str(results),
+            "--timeout",
+            str(MODULE_SECONDS - 60),
+            module,
+        ]
         if inside:
             command = self._inside(identity, command)
             path = filter(None, (os.environ.get("PYTHONPATH"), str(ROOT)))
@@ -103,7 +111,19 @@ class Workspace:
     def _inside(self, identity, command):
         volume = ("-v", f"{self.directory}:{self.directory}")
         end = ("--timeout", str(MODULE_SECONDS))
-        return [sys.executable, "-m", "container_magic", "run", "--quiet", *LIMITS, *end, *volume, *identity.options, "--", *command]
+        return [
+            sys.executable,
+            "-m",
+            "container_magic",
+            "run",
+            "--quiet",
+            *LIMITS,
+            *end,
+            *volume,
+            *identity.options,
+            "--",
+            *command,
+        ]
 
     def _outside(self, identity, command, label):
         home = self.directory / f"{label}-home"

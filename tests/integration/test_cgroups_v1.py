@@ -218,6 +218,7 @@ def test_cpu_time_counts_from_begin_and_includes_the_dead(box: Box) -> None:
     assert usage.throttled_seconds == 0
 
 
+@pytest.mark.alone
 def test_cpu_quota_throttles_and_says_so(box: Box) -> None:
     """0.3 s of CPU at a quarter of a CPU take more than a second, and the throttled time shows."""
     manager = box.create(cpus=0.25)

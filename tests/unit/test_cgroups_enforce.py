@@ -115,9 +115,10 @@ def test_v2_names_the_file_of_every_limit() -> None:
 def test_v1_writes_memory_before_memory_and_swap() -> None:
     """The kernel refuses memory+swap below memory: the order is part of the contract; the period precedes the quota."""
     texts = [(setting.file, setting.text) for setting in v1_settings(EVERYTHING, lambda file: True)]
-    assert texts[:5] == [
+    assert texts[:6] == [
         ("memory.limit_in_bytes", str(200 * MB)),
         ("memory.memsw.limit_in_bytes", str(300 * MB)),
+        ("memory.kmem.tcp.limit_in_bytes", str(50 * MB)),
         ("cpu.shares", "512"),
         ("cpu.cfs_period_us", "100000"),
         ("cpu.cfs_quota_us", "150000"),
