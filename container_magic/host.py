@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from container_magic.cgroups.facts import CgroupFacts
 from container_magic.cgroups.facts import probe as probe_cgroups
 from container_magic.errors import HostError
+from container_magic.linux.subids import SubordinateIds, subordinate_ids
 from container_magic.linux.userns import IdMapping
 
 # above systemd-nspawn's ranges (524288-1879048191) and below the end of what user namespaces map
@@ -33,6 +34,8 @@ class HostFeatures:
     rootless: bool
     id_mappings: tuple[IdMapping, ...]
     cgroups: CgroupFacts
+    subordinate: SubordinateIds | None = None
+    """What ``newuidmap`` and ``newgidmap`` may map for this user beside the own ids; None under root and without."""
 
 
 @functools.cache
@@ -43,19 +46,24 @@ def probe() -> HostFeatures:
         HostError: Containers cannot work here at all: another operating system, architecture, or too old a kernel.
     """
     check_platform()
-    rootless = not _privileged()
-    mapping = (
-        IdMapping(container_id=0, host_id=0, size=1)
-        if rootless
-        else IdMapping(container_id=0, host_id=FIRST_HOST_ID, size=ID_COUNT)
-    )
-    return HostFeatures(
+    features = HostFeatures(
         machine=os.uname().machine,
         kernel=kernel_version(),
-        rootless=rootless,
-        id_mappings=(mapping,),
+        rootless=not _privileged(),
+        id_mappings=(IdMapping(container_id=0, host_id=FIRST_HOST_ID, size=ID_COUNT),),
         cgroups=probe_cgroups(),
     )
+    return with_subordinate(features, subordinate_ids()) if features.rootless else features
+
+
+def with_subordinate(features: HostFeatures, ids: SubordinateIds | None) -> HostFeatures:
+    """Return the ``features`` of an ordinary user who may map ``ids`` beside the own one.
+
+    In the zygote's user namespace, which these maps are seen from, the own id is 0 and the range begins at 1.
+    """
+    own = IdMapping(container_id=0, host_id=0, size=1)
+    more = () if ids is None else (IdMapping(container_id=1, host_id=1, size=ids.count),)
+    return replace(features, subordinate=ids, id_mappings=(own, *more))
 
 
 def with_cgroups(features: HostFeatures, cgroups: CgroupFacts) -> HostFeatures:

@@ -18,6 +18,7 @@ from container_magic.cgroups.enforce import Assessment, Refusal, assess, option_
 from container_magic.errors import HostError, OptionError
 from container_magic.events import Downgrade, Limit
 from container_magic.host import HostFeatures
+from container_magic.linux.subids import ADD_RANGE
 from container_magic.plan import Plan, Substitutes
 from container_magic.rootfs.host import Lower
 from container_magic.spec import ContainerSpec, DeviceRate, Mount, Resources, Rlimit
@@ -64,7 +65,7 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
         container_id=container_id,
         spec=resolved,
         id_mappings=features.id_mappings,
-        deny_setgroups=features.rootless,
+        deny_setgroups=features.rootless and features.subordinate is None,
         lowers=tuple(lowers),
         files=_files(resolved),
         cgroup_setup=features.cgroups.setup,
@@ -173,10 +174,11 @@ def _check_mounts(mounts: Sequence[Mount]) -> None:
 
 def _check_user(spec: ContainerSpec, features: HostFeatures) -> None:
     user, _, group = spec.process.user.partition(":")
-    if features.rootless and spec.process.user not in ("", "0", "root", "0:0", "root:root"):
-        reason = "an ordinary user maps one id only, and that is the container's root"
-        raise HostError(f"cannot run as user {user!r}: {reason}", hint="run as root of the host, or leave --user out")
     size = sum(mapping.size for mapping in features.id_mappings)
+    if size == 1 and spec.process.user not in ("", "0", "root", "0:0", "root:root"):
+        reason = "an ordinary user without subordinate ids maps one id only, and that is the container's root"
+        hint = f"install uidmap and give the user a range ({ADD_RANGE})"
+        raise HostError(f"cannot run as user {user!r}: {reason}", hint=hint)
     for name in (user, group):
         if name.isdecimal() and int(name) >= size:
             raise OptionError(f"--user {spec.process.user}: {name} is not one of a container's ids, 0-{size - 1}")

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
+from container_magic.linux.subids import SubordinateIds, map_with_helpers
 from container_magic.linux.userns import IdMapping, namespace_of, write_maps
 from container_magic.rootfs.host import VIEW, HostTree, Lower
 from container_magic.rootfs.template import USER_ID, build_template
@@ -50,6 +51,7 @@ class BootConfig:
     package: str
     """Directory of this package on the host."""
     executable: str
+    subordinate: SubordinateIds | None
     fds: dict[str, int]
     """Descriptors handed on to the zygote, by purpose."""
     entry: str
@@ -61,12 +63,8 @@ def main(argument: str) -> None:
     config = build(BootConfig, json.loads(argument))
     os.umask(0o022)  # the caller's may be such that nobody else could enter the view's directories
     if config.rootless:
-        # first a namespace in which mounts may be made, then, below, a second one for the view; the ids are read
-        # before, because inside they are the overflow ids until the maps are written
-        uid, gid = os.geteuid(), os.getegid()
-        syscalls.unshare(c.CLONE_NEWUSER | c.CLONE_NEWNS)
-        own_uid = IdMapping(container_id=0, host_id=uid, size=1)
-        write_maps("self", [own_uid], [replace(own_uid, host_id=gid)], deny_setgroups=True)
+        # first a namespace in which mounts may be made, then, below, a second one for the view
+        _enter_user_namespace(config.subordinate)
     host_view = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     idmap = -1 if config.rootless else namespace_of(config.id_mappings)
     syscalls.unshare(c.CLONE_NEWNS)
@@ -78,6 +76,35 @@ def main(argument: str) -> None:
         if fd >= 0:
             os.set_inheritable(fd, True)
     _become_zygote(config, fds, has_mounts)
+
+
+def _enter_user_namespace(subordinate: SubordinateIds | None) -> None:
+    # read before, because inside they are the overflow ids until the maps are written
+    uid, gid = os.geteuid(), os.getegid()
+    if subordinate is None:
+        syscalls.unshare(c.CLONE_NEWUSER | c.CLONE_NEWNS)
+        own_uid = IdMapping(container_id=0, host_id=uid, size=1)
+        write_maps("self", [own_uid], [replace(own_uid, host_id=gid)], deny_setgroups=True)
+        return
+    parent = os.getpid()
+    reader, writer = os.pipe()
+    helper = os.fork()
+    if helper == 0:
+        # stays in the old namespace, where newuidmap has its privilege
+        os.close(writer)
+        status = 1
+        try:
+            status = 0 if os.read(reader, 1) and map_with_helpers(parent, subordinate) else 1
+        finally:
+            os._exit(status)
+    os.close(reader)
+    syscalls.unshare(c.CLONE_NEWUSER | c.CLONE_NEWNS)
+    os.write(writer, b"x")
+    os.close(writer)
+    if os.waitpid(helper, 0)[1] != 0:
+        raise OSError("newuidmap or newgidmap refused the maps")
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
 
 
 def build_view(config: BootConfig, idmap: int) -> list[str]:
@@ -120,7 +147,8 @@ def build_view(config: BootConfig, idmap: int) -> list[str]:
 def _skeleton(root: str, config: BootConfig) -> None:
     tree = config.tree
     owner = 0 if config.rootless else config.id_mappings[0].host_id
-    user_owner = owner if config.rootless else owner + USER_ID
+    has_range = sum(mapping.size for mapping in config.id_mappings) > USER_ID
+    user_owner = owner + USER_ID if has_range else owner
     for name in ("dev", "dev/pts", "dev/shm", "dev/mqueue", "proc", "sys", "tmp", "run"):
         os.mkdir(f"{root}/{name}")
     for name, target in _DEVICE_LINKS.items():

@@ -20,7 +20,7 @@ from typing import IO
 
 from container_magic.cgroups.prepare import open_bases, prepare
 from container_magic.errors import HostError, InternalError
-from container_magic.host import HostFeatures, probe, with_cgroups
+from container_magic.host import HostFeatures, probe, with_cgroups, with_subordinate
 from container_magic.planner import make_plan
 from container_magic.process.boot import BootConfig
 from container_magic.process.handshake import dump_plan
@@ -115,6 +115,16 @@ def _forget() -> None:
 def _start() -> Zygote:
     features = probe()
     features = with_cgroups(features, prepare(features.cgroups))
+    try:
+        return _start_with(features)
+    except HostError:
+        if features.subordinate is None:
+            raise
+        # the helpers are there and refuse (not set-user-ID, a map of their own): one id is enough for all but --user
+        return _start_with(with_subordinate(features, None))
+
+
+def _start_with(features: HostFeatures) -> Zygote:
     directory = runtime_directory()
     sweep(directory)
     tree = host_tree(interpreter_prefixes())
@@ -154,6 +164,7 @@ def _boot(
         tree=tree,
         rootless=features.rootless,
         id_mappings=features.id_mappings,
+        subordinate=features.subordinate,
         package=str(package),
         executable=sys.executable,
         fds=fds,

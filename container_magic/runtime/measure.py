@@ -40,7 +40,7 @@ class Gauge:
         """Return the figures of this moment."""
         sample = self._cgroup.sample()
         if sample.cpu_seconds is None and self._aftermath is None:
-            self._seen_cpu_seconds = cpu_seconds(self._init_pid)
+            self._seen_cpu_seconds = max(self._seen_cpu_seconds, cpu_seconds(self._init_pid))
             sample = replace(sample, cpu_seconds=self._seen_cpu_seconds)
         if sample.memory_bytes is None and self._aftermath is None:
             sample = replace(sample, memory_bytes=memory_bytes(self._init_pid))

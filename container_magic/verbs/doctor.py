@@ -14,6 +14,7 @@ from container_magic.cgroups.facts import CgroupFacts
 from container_magic.cgroups.prepare import prepare
 from container_magic.errors import ContainError
 from container_magic.events import Limit
+from container_magic.linux.subids import ADD_RANGE
 from container_magic.spec import DeviceRate, Resources
 
 _USERNS_PROBE = (
@@ -67,9 +68,18 @@ def _platform() -> Check:
 
 def _privilege() -> Check:
     features = host.probe()
+    if features.rootless and features.subordinate is not None:
+        ids = features.subordinate
+        detail = f"ordinary user: container root is you, {ids.count} more ids from {ids.first_uid} by newuidmap"
+        return Check(name="privilege", ok=True, detail=detail)
     if features.rootless:
         detail = "ordinary user: container root is you, one id is mapped"
-        return Check(name="privilege", ok=None, detail=detail, remedy="root maps a range of ids, for --user and images")
+        return Check(
+            name="privilege",
+            ok=None,
+            detail=detail,
+            remedy=f"for --user: install uidmap; {ADD_RANGE}",
+        )
     mapping = features.id_mappings[0]
     last = mapping.host_id + mapping.size - 1
     return Check(name="privilege", ok=True, detail=f"root: container ids are {mapping.host_id}-{last} of the host")

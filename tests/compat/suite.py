@@ -15,7 +15,6 @@ import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from worlds import HERE, PYTHON, Workspace, has_tests, identities
 

@@ -82,7 +82,7 @@ class Workspace:
 
     def __init__(self, directory):
         self.directory = Path(directory)
-        self.directory.chmod(0o777)
+        self.directory.chmod(0o1777)  # sticky: record.py stays as it is
         (self.directory / "record.py").write_bytes((HERE / "record.py").read_bytes())
 
     def run(self, identity, inside, module, attempt):

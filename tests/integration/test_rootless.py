@@ -1,0 +1,189 @@
+"""An ordinary user without any privilege on this host: what works, what is refused, what best effort does instead."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import container_magic
+
+NOBODY = 65534
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user by setpriv"),
+    pytest.mark.skipif(not os.access(SYSTEM_PYTHON, os.X_OK), reason="no interpreter that every user can reach"),
+    pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A copy of the package that every user can read."""
+    version = subprocess.check_output(
+        [SYSTEM_PYTHON, "-c", "import sys; print(sys.version_info >= (3, 11))"], text=True
+    )
+    if version.strip() != "True":
+        pytest.skip(f"{SYSTEM_PYTHON} is older than 3.11")
+    folder = Path("/tmp") / tmp_path_factory.mktemp("rootless").name
+    shutil.copytree(Path(container_magic.__file__).parent, folder / "container_magic")
+    subprocess.check_call(["chmod", "-R", "a+rX", folder])
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def as_user(package):
+    """Run ``cm.run`` as an ordinary user in a process of his own, after the shell commands ``before``."""
+
+    def run(source, *, uid=NOBODY, gid=NOBODY, before="", **options):
+        script = f"""
+            import json, sys
+            sys.path.insert(0, {str(package)!r})
+            import container_magic as cm
+            try:
+                report = cm.run(**json.loads(sys.stdin.read()))
+                print(report.to_json())
+            except cm.ContainError as error:
+                print(json.dumps({{"error": type(error).__name__, "message": error.message, "hint": error.hint}}))
+        """
+        user = f"setpriv --reuid {uid} --regid {gid} --clear-groups env -i PATH=/usr/bin:/bin HOME=/nonexistent"
+        shell = f'set -e; {before}\ncd /; exec {user} {SYSTEM_PYTHON} -B -c "$SCRIPT"'
+        finished = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", shell],
+            input=json.dumps({"source": source, "timeout": "30s", **options}),
+            env={"PATH": os.environ["PATH"], "SCRIPT": textwrap.dedent(script)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+        return json.loads(finished.stdout)
+
+    return run
+
+
+@pytest.mark.parametrize(("uid", "gid"), [(NOBODY, NOBODY), (4321, 100)])
+def test_user_is_the_containers_root_and_nothing_more(as_user, uid, gid):
+    """One id is mapped, in fresh namespaces, without capabilities, whatever the user's ids are."""
+    source = """
+        import os
+        print(os.getuid(), os.getgid(), open("/proc/self/uid_map").read().split())
+        print([line for line in open("/proc/self/status") if line.startswith(("CapBnd", "NoNewPrivs", "Seccomp:"))])
+        print(os.listdir("/home"), os.listdir("/tmp"))
+    """
+    report = as_user(textwrap.dedent(source), uid=uid, gid=gid, best_effort=True)
+
+    assert report["verdict"] == "OK", report
+    assert report["stdout"].splitlines() == [
+        "0 0 ['0', '0', '1']",
+        "['CapBnd:\\t0000000000000000\\n', 'NoNewPrivs:\\t1\\n', 'Seccomp:\\t2\\n']",
+        "['user'] []",
+    ]
+
+
+def test_interpreter_cannot_be_written_from_inside(as_user):
+    """Neither the running interpreter nor what is mapped can be opened for writing."""
+    source = """
+        import os
+        paths = {line.split()[-1] for line in open("/proc/self/maps") if ".so" in line or "/bin/python" in line}
+        refused = 0
+        for path in [*paths, "/proc/self/exe", os.__file__]:
+            try:
+                os.open(path, os.O_WRONLY)
+            except OSError:
+                refused += 1
+        print(refused == len(paths) + 2)
+    """
+    report = as_user(textwrap.dedent(source), best_effort=True)
+
+    assert report["stdout"] == "True\n", report
+
+
+@pytest.mark.cgroup_v1
+def test_limit_without_a_cgroup_is_refused_with_the_remedy(as_user):
+    """A memory limit that was asked for and cannot be held is an error before anything runs."""
+    answer = as_user("print(1)", mem="200M")
+
+    assert answer["error"] == "HostError"
+    assert "--mem" in answer["message"]
+    assert "--best-effort" in answer["hint"]
+
+
+@pytest.mark.cgroup_v1
+def test_best_effort_watches_memory_and_says_so(as_user):
+    """The supervisor ends a program above the limit, and the report names the downgrade."""
+    report = as_user("x = []\nwhile True: x.append(bytearray(5_000_000))", mem="150M", best_effort=True)
+
+    assert report["verdict"] == "MEMORY_LIMIT"
+    assert {item["name"] for item in report["downgrades"]} >= {"memory", "pids"}
+
+
+@pytest.mark.cgroup_v1
+def test_best_effort_bounds_processes(as_user):
+    """A fork bomb meets RLIMIT_NPROC of its own user namespace."""
+    source = """
+        import os, time
+        children = 0
+        while True:
+            try:
+                if os.fork() == 0:
+                    time.sleep(60)
+            except OSError:
+                break
+            children += 1
+        print(children)
+    """
+    report = as_user(textwrap.dedent(source), pids=30, best_effort=True)
+
+    assert report["verdict"] == "OK", report
+    assert 10 < int(report["stdout"]) < 30
+
+
+def test_cpu_of_killed_processes_is_counted(as_user):
+    """The CPU time limit holds over all processes, and what they used is in the report."""
+    report = as_user("import os\nos.fork()\nwhile True: pass", cpu_time="1s", best_effort=True)
+
+    assert report["verdict"] == "TIME_LIMIT"
+    assert 0.9 <= report["usage"]["cpu_seconds"] < 2.5
+
+
+def test_system_directory_with_a_mount_in_it_is_still_there(as_user):
+    """Overlayfs refuses a lower with locked mounts below it: such a directory is bound, read-only, instead."""
+    before = "mount -t tmpfs none /usr/share; echo seen > /usr/share/witness"
+    source = 'print(open("/usr/share/witness").read()); open("/usr/new", "w")'
+
+    report = as_user(source, before=before, best_effort=True)
+
+    assert report["stdout"] == "seen\n\n", report
+    assert report["error"]["ename"] == "OSError"
+
+
+def test_other_user_needs_subordinate_ids(as_user):
+    """With one id --user is refused, and the remedy names the range."""
+    answer = as_user("print(1)", user="1000", best_effort=True)
+
+    assert answer["error"] == "HostError"
+    assert "--add-subuids" in answer["hint"]
+
+
+@pytest.mark.skipif(shutil.which("newuidmap") is None, reason="newuidmap (uidmap) is not installed")
+def test_subordinate_ids_give_a_range(as_user, tmp_path):
+    """With newuidmap and a range in /etc/subuid the container has many ids, and --user works."""
+    ranges = tmp_path / "subid"
+    ranges.write_text("nobody:300000:65536\n")
+    before = f"mount --bind {ranges} /etc/subuid; mount --bind {ranges} /etc/subgid"
+    if not (Path("/etc/subuid").exists() and Path("/etc/subgid").exists()):
+        pytest.skip("no /etc/subuid to lay another over")
+    source = 'import os; print(os.getuid(), os.getcwd(), open("/proc/self/uid_map").read().split())'
+
+    report = as_user(source, before=before, user="1000", best_effort=True)
+
+    assert report["stdout"] == "1000 /home/user ['0', '0', '1', '1', '1', '65535']\n", report
