@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from container_magic.spec import ContainerSpec
     from container_magic.verbs.run import RunRequest
 
+EXIT_SELF_TEST_FAILED = 1
 EXIT_TIME_LIMIT = 124
 EXIT_FAILED = 125
 EXIT_CANNOT_INVOKE = 126
@@ -44,9 +45,13 @@ Exit status: the program's own; 124 wall or CPU time limit; 125 contain failed; 
 127 not found; 128+N ended by signal N; 130 interrupted; 137 memory limit.
 """
 _DOCTOR_HELP = """\
-usage: contain doctor [--format json]
+usage: contain doctor [--self-test] [--format json]
 
 Show what this host can enforce, one line each, with the remedy for what it cannot.
+
+  --self-test     attack containers on this host from inside instead: held, FAILED or not applicable, a line each;
+                  the exit status is 1 when an attack was not held
+  --format json   the same as JSON
 """
 _VERSION_HELP = "usage: contain version\n\nShow the version.\n"
 
@@ -118,13 +123,28 @@ def _refuse_words(words: Sequence[str]) -> None:
 def _doctor(words: Sequence[str]) -> int:
     if "--help" in words:
         return _say(_DOCTOR_HELP)
-    wanted = [part for word in words for part in (word.split("=", 1) if word.startswith("--format=") else [word])]
-    if wanted not in ([], ["--format", "json"]):
-        raise OptionError(f"contain doctor does not take {' '.join(words)!r}; accepted: --format json")
+    from container_magic.verbs.doctor import parse_words
+
+    asked = parse_words(words)
+    if asked.self_test:
+        return _self_test(json_format=asked.json_format)
     from container_magic.display.tables import checks_json, checks_text
     from container_magic.verbs.doctor import doctor
 
-    return _say((checks_json(doctor()) if wanted else checks_text(doctor())) + "\n")
+    return _say((checks_json(doctor()) if asked.json_format else checks_text(doctor())) + "\n")
+
+
+def _self_test(*, json_format: bool) -> int:
+    from container_magic.verbs.self_test import outcomes_json, self_test
+
+    outcomes = []
+    for outcome in self_test():
+        outcomes.append(outcome)
+        if not json_format:
+            _say(outcome.line() + "\n")
+    if json_format:
+        _say(outcomes_json(outcomes) + "\n")
+    return EXIT_SELF_TEST_FAILED if any(outcome.result == "FAILED" for outcome in outcomes) else 0
 
 
 def _run(words: Sequence[str]) -> int:

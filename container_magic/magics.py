@@ -204,12 +204,17 @@ def _call_verb(verb: str, words: list[str]) -> None:
 
 
 def _doctor(words: list[str]) -> str:
-    if words not in ([], ["--format", "json"], ["--format=json"]):
-        raise OptionError(f"%contain doctor does not take {' '.join(words)!r}; accepted: --format json")
-    from container_magic.display.tables import checks_json, checks_text
-    from container_magic.verbs.doctor import doctor
+    from container_magic.verbs.doctor import doctor, parse_words
 
-    return checks_json(doctor()) if words else checks_text(doctor())
+    asked = parse_words(words)
+    if asked.self_test:
+        from container_magic.verbs.self_test import outcomes_json, self_test
+
+        outcomes = list(self_test())
+        return outcomes_json(outcomes) if asked.json_format else "\n".join(outcome.line() for outcome in outcomes)
+    from container_magic.display.tables import checks_json, checks_text
+
+    return checks_json(doctor()) if asked.json_format else checks_text(doctor())
 
 
 def _version(words: list[str]) -> str:

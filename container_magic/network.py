@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import struct
 
 from container_magic.linux import constants as c
 
 _IFREQ = struct.Struct("16sH22x")
+
+
+def open_low_ports() -> None:
+    """Let every port of this network namespace be bound without a capability, as Docker does (ip-sysctl)."""
+    fd = os.open("/proc/sys/net/ipv4/ip_unprivileged_port_start", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"0")
+    finally:
+        os.close(fd)
 
 
 def bring_up_loopback() -> None:

@@ -20,7 +20,7 @@ from typing import NoReturn
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
 from container_magic.linux.mounts import Place
-from container_magic.network import bring_up_loopback
+from container_magic.network import bring_up_loopback, open_low_ports
 from container_magic.process import handshake, init, payload
 from container_magic.process.inheritance import Inheritance, fail
 from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, operations_ahead, operations_of
@@ -86,6 +86,7 @@ class _Setup:
     def set_lo_up(self) -> None:
         if self.own.network == "none":
             bring_up_loopback()
+            open_low_ports()
 
     def wait_for_the_id_maps(self) -> None:
         if self.own.sync.recv(64) != handshake.MAPPED:

@@ -12,6 +12,7 @@
       │                       │◀── FAILED text ──────────│                       │
       │                       │ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
       │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
+      │                       │◀── READY ────────────────│                       │     no capability left, not dumpable
       │                       │◀── READY ────────────────────────────────────────│     ``start`` socket
       │                       │ ── START, code memfd ───────────────────────────▶│
 

@@ -27,6 +27,7 @@ def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoRetu
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
     sync, wakeup = _keep_only_sync(sync)
     capabilities.clear()
+    sync.send(handshake.READY)  # the code starts when init, too, has nothing left to be taken
     status = _watch(sync, wakeup, payload_pid)
     code, number = (os.waitstatus_to_exitcode(status), 0)
     if code < 0:

@@ -108,7 +108,7 @@ class Connection:
             raise ZygoteGoneError("the zygote was killed, and the container with it")
 
     def await_ready(self, start: socket.socket, sync: socket.socket, init_pidfd: int, seconds: float) -> None:
-        """Wait until the payload waits for code.
+        """Wait until init has shed its privileges and the payload waits for code.
 
         Raises:
             HostError: A step of the set-up failed.
@@ -119,18 +119,20 @@ class Connection:
         poll = select.poll()
         for fd in (start, sync, self.socket, self.wakeup, init_pidfd):
             poll.register(fd, select.POLLIN)
-        while True:
+        waiting = [sync, start]
+        while waiting:
             ready = {fd for fd, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000)}
             if not ready:
                 raise InternalError(f"the container was not made within {seconds:g} s")
-            for end in (sync, start):
+            for end in tuple(waiting):
                 if end.fileno() in ready and self._is_ready(end):
-                    return
+                    waiting.remove(end)
+                    poll.unregister(end)
             if self.wakeup in ready:
                 self.check_wakeup()
             if self.socket.fileno() in ready:
                 self._keep(self.receive())
-            if init_pidfd in ready:
+            if init_pidfd in ready and waiting:
                 raise InternalError("the container's init died while it was being made")
 
     def _keep(self, frames: list[dict[str, Any]]) -> None:

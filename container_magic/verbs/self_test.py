@@ -6,11 +6,12 @@ report of the run. They are short versions of what ``tests/integration/test_hard
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
-import re
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,6 +35,11 @@ class Outcome:
     def line(self) -> str:
         """Return it as one line of text."""
         return f"{self.result:<16}{self.name}" + (f": {self.detail}" if self.detail else "")
+
+
+def outcomes_json(outcomes: Sequence[Outcome]) -> str:
+    """Return the outcomes as a JSON list of objects."""
+    return json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=2)
 
 
 def _what_it_printed(report: RunReport) -> str:
@@ -89,13 +95,14 @@ for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
 if status["NoNewPrivs"] != "1" or status["Seccomp"] != "2": print("no filter")
 """
 
+# what the zygote mapped; what the attack itself has loaded since lies on the overlay, where writing makes a copy
 _INTERPRETER = """
-for name in ("exe", *("map_files/" + n for n in os.listdir("/proc/self/map_files"))):
-    path = "/proc/self/" + name
-    if os.readlink(path).startswith("/") and not os.readlink(path).startswith(("/dev/", "/memfd:", "/SYSV")):
-        got("can write " + os.readlink(path), lambda: os.open(path, os.O_RDWR))
-        fd = os.open(path, os.O_PATH)
-        got("can write " + os.readlink(path), lambda: os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND))
+names = ["map_files/" + n for n in os.listdir("/proc/self/map_files")]
+for path in ("/proc/self/" + name for name in ("exe", *names)):
+    target = os.readlink(path)
+    if path.endswith("exe") or os.path.basename(target).startswith(("python", "libpython", "libc.", "libc-", "ld-")):
+        got("can write " + target, lambda: os.open(path, os.O_RDWR))
+        got("can append to " + target, lambda: os.open(f"/proc/self/fd/{os.open(path, os.O_PATH)}", os.O_WRONLY | os.O_APPEND))
 """
 
 _PROCESSES = """
@@ -143,6 +150,11 @@ for line in open("/proc/self/maps"):
         ctypes.memmove(low, (2**32 - 1).to_bytes(4, "little") + body, 4 + len(body))
 os._exit(7)
 """
+
+
+def _printable(text: str) -> str:
+    shown = "".join(letter if " " <= letter <= "~" else " " for letter in text)
+    return " ".join(shown.split())[:_SHOWN_CHARACTERS]
 
 
 def _unless(good: Callable[[RunReport], bool]) -> Callable[[RunReport], str]:
@@ -250,5 +262,5 @@ def _try(attack: _Attack) -> Outcome:
         return Outcome(name=attack.name, result="not applicable", detail=error.message)
     got = attack.judge(report)
     if got:
-        return Outcome(name=attack.name, result="FAILED", detail=re.sub(r"[^ -~]+", " ", got)[:_SHOWN_CHARACTERS])
+        return Outcome(name=attack.name, result="FAILED", detail=_printable(got))
     return Outcome(name=attack.name, result="held")

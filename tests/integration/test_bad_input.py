@@ -169,7 +169,11 @@ def test_empty_code_is_fine(run, source):
     assert (report.verdict, report.stdout, report.stderr) == ("OK", "", "")
 
 
-@pytest.mark.parametrize("source", ["x =", "if:\n", "\tx\n  y", "print('a", "\x00", "a\0b", "return 5", "def"], ids=lambda source: type(source).__name__)
+@pytest.mark.parametrize(
+    "source",
+    ["x =", "if:\n", "\tx\n  y", "print('a", "\x00", "a\0b", "return 5", "def"],
+    ids=lambda source: type(source).__name__,
+)
 def test_broken_code_is_its_own_error(run, source):
     """What cannot be compiled ends with a SyntaxError of the code, exit code 1."""
     report = run(source)

@@ -28,7 +28,7 @@ class TestPrograms:
     """FILE, -c, - and -- COMMAND."""
 
     def test_file_with_arguments(self, contain, program):
-        """contain run FILE ARG... runs the file with sys.argv."""
+        """Contain run FILE ARG... runs the file with sys.argv."""
         path = program("import sys; print(sys.argv[1:], __name__)")
         done = contain("run", "--quiet", path, "a b", "-x", "--mem")
 
@@ -43,15 +43,15 @@ class TestPrograms:
         assert b"program.py" in done.stderr and b"line 2" in done.stderr and b"raise ValueError('boom')" in done.stderr
 
     def test_code_with_arguments(self, contain):
-        """contain run -c CODE ARG... as python -c."""
+        """Contain run -c CODE ARG... as python -c."""
         assert contain("run", "--quiet", "-c", "import sys; print(sys.argv)", "x").stdout == b"['-c', 'x']\n"
 
     def test_code_from_standard_input(self, contain):
-        """contain run - reads the code."""
+        """Contain run - reads the code."""
         assert contain("run", "--quiet", "-", input=b"print('from stdin')").stdout == b"from stdin\n"
 
     def test_command(self, contain):
-        """contain run -- COMMAND ARG... executes it."""
+        """Contain run -- COMMAND ARG... executes it."""
         done = contain("run", "--quiet", "--", "printf", "%s|", "a b", "--mem")
 
         assert (done.returncode, done.stdout) == (0, b"a b|--mem|")
@@ -113,7 +113,10 @@ class TestExitCodes:
         ("code", "bounds"),
         [
             ("import time\nprint('ready', end='')\ntime.sleep(60)", (0, 15)),
-            ("import signal, time\nsignal.signal(2, signal.SIG_IGN)\nprint('ready', end='')\nwhile 1: time.sleep(1)", (1.5, 15)),
+            (
+                "import signal, time\nsignal.signal(2, signal.SIG_IGN)\nprint('ready', end='')\nwhile 1: time.sleep(1)",
+                (1.5, 15),
+            ),
         ],
         ids=["ends", "ignores"],
     )
@@ -130,12 +133,19 @@ class TestExitCodes:
 
         assert process.returncode == 130, complaints
         assert bounds[0] <= time.monotonic() - begun < bounds[1]
-        assert b"Traceback" not in complaints.replace(b"Traceback (most recent call last):\n  File \"<string>\"", b"")
+        assert b"Traceback" not in complaints.replace(b'Traceback (most recent call last):\n  File "<string>"', b"")
 
     def test_terminated_contain_leaves_nothing(self):
         """SIGTERM to contain ends the container (nothing_left checks)."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "container_magic", "run", "-c", "import time; print('ready', end=''); time.sleep(60)"],
+            [
+                sys.executable,
+                "-m",
+                "container_magic",
+                "run",
+                "-c",
+                "import time; print('ready', end=''); time.sleep(60)",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
@@ -152,7 +162,13 @@ class TestStreams:
     def test_stdin_is_passed_through(self, contain):
         """The program reads what contain reads, byte for byte."""
         data = bytes(range(256)) * 1000
-        done = contain("run", "--quiet", "-c", "import sys; d = sys.stdin.buffer.read(); sys.stdout.buffer.write(d[::-1])", input=data)
+        done = contain(
+            "run",
+            "--quiet",
+            "-c",
+            "import sys; d = sys.stdin.buffer.read(); sys.stdout.buffer.write(d[::-1])",
+            input=data,
+        )
 
         assert done.stdout == data[::-1]
 
@@ -200,9 +216,11 @@ class TestStreams:
         assert b"Traceback" not in done.stderr
 
     def test_closed_standard_input(self):
-        """contain works where standard input is closed."""
+        """Contain works where standard input is closed."""
         done = subprocess.run(
-            ["bash", "-c", f"{sys.executable} -m container_magic run --quiet -c 'print(1)' <&-"], capture_output=True, check=False
+            ["bash", "-c", f"{sys.executable} -m container_magic run --quiet -c 'print(1)' <&-"],
+            capture_output=True,
+            check=False,
         )
 
         assert (done.stdout, done.returncode) == (b"1\n", 0), done.stderr
@@ -324,7 +342,7 @@ class TestDoctor:
 
 
 def test_help_names_every_option(contain):
-    """contain run --help comes from the one table."""
+    """Contain run --help comes from the one table."""
     from container_magic.options.table import options_of
 
     text = contain("run", "--help").stdout.decode()
@@ -337,6 +355,8 @@ def test_installed_command_works(tmp_path):
     script = os.path.join(os.path.dirname(sys.executable), "contain")
     if not os.path.exists(script):
         pytest.skip(f"no {script}")
-    done = subprocess.run([script, "run", "--quiet", "-c", "print(6*7)"], capture_output=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [script, "run", "--quiet", "-c", "print(6*7)"], capture_output=True, check=False, cwd=tmp_path
+    )
 
     assert done.stdout == b"42\n"

@@ -265,8 +265,10 @@ class TestDeaths:
 
     def test_client_that_exits_early_leaves_nothing(self, client_process):
         """os._exit without any clean-up in the client is as good as a kill."""
-        process = client_process(self.CLIENT.replace("for event in", "import os\n        for event in") +
-                                 "        os._exit(3)\n", "import time; time.sleep(0.1)")
+        process = client_process(
+            self.CLIENT.replace("for event in", "import os\n        for event in") + "        os._exit(3)\n",
+            "import time; time.sleep(0.1)",
+        )
         process.communicate(timeout=20)
 
         assert process.returncode == 3
@@ -395,7 +397,9 @@ class TestSweep:
         container_id = secrets.token_hex(32)
         state = runtime_directory() / container_id
         state.mkdir(mode=0o700)
-        (state / "state.json").write_text(json.dumps({"id": container_id, "status": "running", "supervisor_pid": 4194300}))
+        (state / "state.json").write_text(
+            json.dumps({"id": container_id, "status": "running", "supervisor_pid": 4194300})
+        )
         sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(processes)]
         groups = {Path(base, f"container_magic-{container_id}"): base for base in probe().bases.values()}
         (state / CGROUPS).write_text("".join(f"{group}\n" for group in groups))

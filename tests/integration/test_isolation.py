@@ -89,7 +89,9 @@ class TestNamespaces:
 
     def test_host_processes_cannot_be_signalled(self, inside):
         """The host's process ids mean nothing inside."""
-        found = inside(f"import os; answer([error_of(os.kill, {os.getpid()}, 0), error_of(os.kill, {os.getppid()}, 0)])")
+        found = inside(
+            f"import os; answer([error_of(os.kill, {os.getpid()}, 0), error_of(os.kill, {os.getppid()}, 0)])"
+        )
 
         assert set(found) <= {"ESRCH", "EPERM"}
 
@@ -198,7 +200,16 @@ class TestFiles:
         work = tmp_path / "notebooks"
         work.mkdir()
         monkeypatch.chdir(work)
-        directories = [tmp_path, work, Path.home(), Path("/tmp"), Path("/var/tmp"), Path("/run"), Path("/root"), Path("/dev/shm")]
+        directories = [
+            tmp_path,
+            work,
+            Path.home(),
+            Path("/tmp"),
+            Path("/var/tmp"),
+            Path("/run"),
+            Path("/root"),
+            Path("/dev/shm"),
+        ]
         paths = []
         for directory in directories:
             path = directory / f"container_magic-secret-{os.getpid()}"
@@ -231,7 +242,9 @@ class TestFiles:
 
     def test_runtime_view_is_not_inside(self, inside):
         """The runtime's own directory and state are not in the container."""
-        found = inside("import os; answer([os.path.lexists('/.container_magic'), os.path.lexists('/run/container_magic')])")
+        found = inside(
+            "import os; answer([os.path.lexists('/.container_magic'), os.path.lexists('/run/container_magic')])"
+        )
 
         assert found == [False, False]
 
@@ -313,8 +326,12 @@ class TestFiles:
         wheel = tmp_path / "tiny_wheel-1.0-py3-none-any.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
             archive.writestr("tiny_wheel.py", "answer = 42\n")
-            archive.writestr("tiny_wheel-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-wheel\nVersion: 1.0\n")
-            archive.writestr("tiny_wheel-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            archive.writestr(
+                "tiny_wheel-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-wheel\nVersion: 1.0\n"
+            )
+            archive.writestr(
+                "tiny_wheel-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
             archive.writestr("tiny_wheel-1.0.dist-info/RECORD", "")
         found = inside(
             """
@@ -443,7 +460,8 @@ class TestKernelFiles:
                 with open(path, 'r+b', buffering=0) as f:
                     f.write(f.read())
             names = ['/proc/sys/kernel/hostname', '/proc/sys/kernel/domainname', '/proc/sys/user/max_user_namespaces',
-                     '/proc/sys/net/ipv4/ip_forward', '/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger',
+                     '/proc/sys/net/ipv4/ip_forward', '/proc/sys/kernel/core_pattern', '/proc/sys/kernel/shmmax',
+                     '/proc/sys/fs/mqueue/msg_max', '/proc/sysrq-trigger',
                      '/proc/sys/vm/drop_caches']
             answer({name: error_of(write, name) for name in names if os.path.exists(name)})
             """
@@ -471,9 +489,7 @@ class TestKernelFiles:
     @pytest.mark.parametrize("net", ["none", "host"])
     def test_sys_is_read_only_with_every_network(self, inside, net):
         """/sys under --net host is a view of the host's, and just as read-only."""
-        found = inside(
-            "import os; flags = os.statvfs('/sys').f_flag; answer(bool(flags & os.ST_RDONLY))", net=net
-        )
+        found = inside("import os; flags = os.statvfs('/sys').f_flag; answer(bool(flags & os.ST_RDONLY))", net=net)
 
         assert found
 
@@ -550,7 +566,9 @@ class TestPrivileges:
 
         assert found == "EPERM"
 
-    @pytest.mark.parametrize("command", [["su", "-c", "id", "nobody"], ["mount", "-t", "tmpfs", "none", "/mnt"]], ids=str)
+    @pytest.mark.parametrize(
+        "command", [["su", "-c", "id", "nobody"], ["mount", "-t", "tmpfs", "none", "/mnt"]], ids=str
+    )
     def test_setuid_programs_gain_nothing(self, run, command):
         """``su`` and ``mount`` fail as they do for anybody without privilege."""
         report = run(command)
@@ -717,7 +735,10 @@ class TestInit:
         running = live("import time; time.sleep(10)")
 
         payload = _payload_of(running.created.pid)
-        for name in ("exe", *(f"map_files/{entry.name}" for entry in list(Path(f"/proc/{payload}/map_files").iterdir())[:40])):
+        for name in (
+            "exe",
+            *(f"map_files/{entry.name}" for entry in list(Path(f"/proc/{payload}/map_files").iterdir())[:40]),
+        ):
             path = f"/proc/{payload}/{name}"
             if os.readlink(path).startswith(("/dev/zero", "/memfd:", "/SYSV")):
                 continue
@@ -744,9 +765,7 @@ class TestInit:
 
     def test_every_descriptor_above_stdio_is_closed(self, inside):
         """No number up to the limit is open."""
-        found = inside(
-            "import os; answer([n for n in range(3, 4096) if error_of(os.fstat, n) is None])"
-        )
+        found = inside("import os; answer([n for n in range(3, 4096) if error_of(os.fstat, n) is None])")
 
         assert found == []
 
@@ -837,7 +856,9 @@ class TestNetwork:
     @pytest.mark.parametrize("kind", ["uts", "ipc", "mnt", "pid", "user", "cgroup"])
     def test_host_network_shares_nothing_else(self, inside, kind):
         """--net host leaves the other six namespaces fresh."""
-        assert inside(f"import os; answer(os.readlink('/proc/self/ns/{kind}'))", net="host") != os.readlink(f"/proc/self/ns/{kind}")
+        assert inside(f"import os; answer(os.readlink('/proc/self/ns/{kind}'))", net="host") != os.readlink(
+            f"/proc/self/ns/{kind}"
+        )
 
 
 class TestOutsiders:

@@ -303,7 +303,9 @@ class TestTasks:
 
     def test_peak_is_counted(self, run):
         """The peak of tasks counts threads and children, init included."""
-        report = run("import threading, time\nfor _ in range(10): threading.Thread(target=time.sleep, args=(0.3,)).start()")
+        report = run(
+            "import threading, time\nfor _ in range(10): threading.Thread(target=time.sleep, args=(0.3,)).start()"
+        )
 
         assert report.usage.pids_peak is None or 11 <= report.usage.pids_peak <= 14
 
@@ -345,7 +347,9 @@ class TestDisk:
 
         assert found == "ENOSPC"
 
-    @pytest.mark.parametrize("place", ["/dev/shm", "/dev/mqueue", "/dev/pts", "/proc", "/sys", "/run", "/run/lock", "/home/user"])
+    @pytest.mark.parametrize(
+        "place", ["/dev/shm", "/dev/mqueue", "/dev/pts", "/proc", "/sys", "/run", "/run/lock", "/home/user"]
+    )
     def test_no_place_holds_more_than_the_disk(self, inside, place):
         """Each other place that can be written is bounded too, or cannot be written."""
         found = inside(
@@ -393,8 +397,11 @@ class TestDisk:
 
     def test_default_disk_says_enospc_before_oom(self, run):
         """With the default disk a full disk is ENOSPC and not OOM."""
-        report = run("open('/tmp/big', 'wb', buffering=0).write(bytes(1)); import shutil\n"
-                     "f = open('/tmp/big', 'wb', buffering=0)\nwhile True:\n    if f.write(bytes(1 << 20)) < 1 << 20: break", mem="200M")
+        report = run(
+            "open('/tmp/big', 'wb', buffering=0).write(bytes(1)); import shutil\n"
+            "f = open('/tmp/big', 'wb', buffering=0)\nwhile True:\n    if f.write(bytes(1 << 20)) < 1 << 20: break",
+            mem="200M",
+        )
 
         assert report.verdict in ("OK", "RUNTIME_ERROR")
         assert not report.oom_killed

@@ -32,7 +32,9 @@ def test_twenty_at_once_have_their_own_output_and_figures(needs):
     """Twenty containers of twenty threads: output, exit code, CPU, memory and id are each one's own."""
     needs(mem="200M")
     with ThreadPoolExecutor(20) as pool:
-        reports = list(pool.map(lambda number: cm.run(WORK.format(number=number), mem="200M", timeout="100s"), range(20)))
+        reports = list(
+            pool.map(lambda number: cm.run(WORK.format(number=number), mem="200M", timeout="100s"), range(20))
+        )
 
     assert [report.exit_code for report in reports] == list(range(20))
     assert [report.stdout for report in reports] == [f"number {number}\n" for number in range(20)]

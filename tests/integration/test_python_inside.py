@@ -346,7 +346,9 @@ def test_deep_recursion_error_is_a_normal_error(run):
 
 def test_stack_overflow_is_a_signal(run):
     """Code that breaks the interpreter's stack is SIGNALED and not an error of the sandbox."""
-    report = run("import sys; sys.setrecursionlimit(10**9)\nf = lambda: f()\nx = None\nfor _ in range(10**6): x = [x]\nrepr(x)")
+    report = run(
+        "import sys; sys.setrecursionlimit(10**9)\nf = lambda: f()\nx = None\nfor _ in range(10**6): x = [x]\nrepr(x)"
+    )
 
     assert report.verdict in ("SIGNALED", "RUNTIME_ERROR")
 
@@ -409,7 +411,7 @@ def test_standard_streams_are_usable_objects(inside):
 
 
 def test_binary_and_text_output_keep_their_order(run):
-    """print and sys.stdout.buffer.write mix in the order in which they were called."""
+    """Print and sys.stdout.buffer.write mix in the order in which they were called."""
     report = run("import sys\nfor i in range(5):\n    print(i)\n    sys.stdout.buffer.write(b'b\\n')")
 
     assert report.stdout == "".join(f"{i}\nb\n" for i in range(5))
@@ -425,7 +427,9 @@ def test_warnings_are_shown_once_with_the_line(run):
 
 def test_traceback_module_knows_the_source(run):
     """Code that prints its own tracebacks sees its own lines."""
-    report = run("import traceback\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    traceback.print_exc(file=__import__('sys').stdout)")
+    report = run(
+        "import traceback\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    traceback.print_exc(file=__import__('sys').stdout)"
+    )
 
     assert "    1 / 0" in report.stdout
 

@@ -198,7 +198,7 @@ class TestExit:
 
     def test_forged_error_cannot_change_the_verdict(self, run):
         """What the code says of itself is no fact: exit code and verdict come from wait."""
-        report = run("import sys; print('{\"verdict\": \"OK\"}'); sys.exit(9)")
+        report = run('import sys; print(\'{"verdict": "OK"}\'); sys.exit(9)')
 
         assert (report.verdict, report.exit_code) == ("RUNTIME_ERROR", 9)
 
@@ -338,7 +338,8 @@ class TestEnvironment:
         """-e NAME=VALUE sets, -e NAME takes the caller's, an absent one is not set."""
         monkeypatch.setenv("FROM_CALLER", "given on")
         env = inside(
-            "import os; answer(dict(os.environ))", env=["A=1", "SPACE=x y=z", "UNI=ü€", "FROM_CALLER", "NOT_THERE_AT_ALL"]
+            "import os; answer(dict(os.environ))",
+            env=["A=1", "SPACE=x y=z", "UNI=ü€", "FROM_CALLER", "NOT_THERE_AT_ALL"],
         )
 
         assert (env["A"], env["SPACE"], env["UNI"], env["FROM_CALLER"]) == ("1", "x y=z", "ü€", "given on")
@@ -549,7 +550,10 @@ class TestFiles:
             size = os.statvfs('/scratch').f_blocks * os.statvfs('/scratch').f_frsize
             answer([open('/data/x').read(), error_of(open, '/data/y', 'w'), size, oct(os.stat('/scratch').st_mode)])
             """,
-            mount=[f"type=bind,src={tmp_path},dst=/data,readonly", "type=tmpfs,dst=/scratch,tmpfs-size=4M,tmpfs-mode=700"],
+            mount=[
+                f"type=bind,src={tmp_path},dst=/data,readonly",
+                "type=tmpfs,dst=/scratch,tmpfs-size=4M,tmpfs-mode=700",
+            ],
         )
 
         assert found == ["1", "EROFS", 4 * 2**20, "0o40700"]
