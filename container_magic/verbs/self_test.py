@@ -76,18 +76,19 @@ def got(what, function, *args):
 _CALLS = """
 for name, numbers, args in (
     ("ptrace", (101, 117), (0,)), ("bpf", (321, 280), (0, 0, 0)), ("io_uring_setup", (425, 425), (1, 0)),
-    ("keyctl", (250, 219), (0, -3, 0)), ("userfaultfd", (323, 282), (1,)), ("perf_event_open", (298, 241), (0, 0, -1, -1, 0)),
-    ("open_by_handle_at", (304, 265), (-1, 0, 0)), ("unshare user", (272, 97), (0x10000000,)), ("setns", (308, 268), (0, 0)),
-    ("clone user", (56, 220), (0x10000011, 0, 0, 0, 0)), ("mount", (165, 40), (0, 0, 0, 0, 0)), ("fsopen", (430, 430), (0, 0)),
-    ("kexec_load", (246, 104), (0, 0, 0, 0)), ("process_vm_readv", (310, 270), (1, 0, 0, 0, 0, 0)), ("io_setup", (206, 0), (1, 0)),
+    ("keyctl", (250, 219), (0, -3, 0)), ("userfaultfd", (323, 282), (1,)), ("setns", (308, 268), (0, 0)),
+    ("perf_event_open", (298, 241), (0, 0, -1, -1, 0)), ("open_by_handle_at", (304, 265), (-1, 0, 0)),
+    ("unshare user", (272, 97), (0x10000000,)), ("clone user", (56, 220), (0x10000011, 0, 0, 0, 0)),
+    ("mount", (165, 40), (0, 0, 0, 0, 0)), ("fsopen", (430, 430), (0, 0)), ("kexec_load", (246, 104), (0, 0, 0, 0)),
+    ("process_vm_readv", (310, 270), (1, 0, 0, 0, 0, 0)), ("io_setup", (206, 0), (1, 0)),
 ):
     ctypes.set_errno(0)
     if call(numbers, *args) >= 0 or ctypes.get_errno() not in (1, 38): print(name)
 """
 
 _KERNEL = """
-for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger", "/proc/sys/kernel/hostname",
-             "/sys/kernel/uevent_helper", "/sys/power/state", "/dev/mem", "/dev/kmsg", "/proc/kcore"):
+for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/hostname", "/dev/mem",
+             "/proc/sysrq-trigger", "/sys/kernel/uevent_helper", "/sys/power/state", "/dev/kmsg"):
     got("can write " + path, lambda: os.open(path, os.O_WRONLY))
 status = dict(l.split(":\\t") for l in open("/proc/self/status").read().splitlines() if l.count(":\\t") == 1)
 for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
@@ -102,14 +103,16 @@ for path in ("/proc/self/" + name for name in ("exe", *names)):
     target = os.readlink(path)
     if path.endswith("exe") or os.path.basename(target).startswith(("python", "libpython", "libc.", "libc-", "ld-")):
         got("can write " + target, lambda: os.open(path, os.O_RDWR))
-        got("can append to " + target, lambda: os.open(f"/proc/self/fd/{os.open(path, os.O_PATH)}", os.O_WRONLY | os.O_APPEND))
+        got("can open again " + target, lambda: os.open(f"/proc/self/fd/{os.open(path, os.O_PATH)}", os.O_WRONLY))
 """
 
 _PROCESSES = """
 others = [n for n in os.listdir("/proc") if n.isdigit() and int(n) not in (1, os.getpid())]
 if others: print("sees processes", *others)
-for name in ("mem", "environ", "root", "fd", "maps"):
-    got("reads " + name + " of init", lambda: os.listdir("/proc/1/" + name) if name in ("root", "fd") else open("/proc/1/" + name).read(1))
+for name in ("root", "fd", "map_files"):
+    got("looks into " + name + " of init", lambda: os.listdir("/proc/1/" + name))
+for name in ("mem", "environ", "maps"):
+    got("reads " + name + " of init", lambda: open("/proc/1/" + name).read(1))
 for number in range(1, 32):
     if number != 9 and number != 19: os.kill(1, number)
 descriptors = [n for n in range(3, 1024) if os.path.exists(f"/proc/self/fd/{n}")]

@@ -61,7 +61,7 @@ class Known:
 
 
 def read_data():
-    """Return the modules of a plain run and the known differences."""
+    """Return the modules of a plain run, the tests to leave out, and the known differences."""
     data = tomllib.loads((HERE / "known.toml").read_text(encoding="utf-8"))
     known = [
         Known(
@@ -73,19 +73,22 @@ def read_data():
         )
         for entry in data["difference"]
     ]
-    return data["modules"], known
+    return data["modules"], data["ignored"], known
 
 
 def compare(identity, module, outside, inside):
-    """Return the differences of one module, and one for the module itself if it ended differently without a test."""
+    """Return the differences of one module, or one for the module itself if it broke off before the first test."""
+    broken = [side for side in (outside, inside) if not side.outcomes and side.ending != "skipped"]
+    if broken:
+        why = " | ".join(side.log.strip()[-200:] for side in broken)
+        return [Difference(identity=identity, test=module, outside=outside.ending, inside=inside.ending, why=why)]
     found = []
     for test in sorted(outside.outcomes | inside.outcomes):
         was, became = outside.outcome(test), inside.outcome(test)
         if was != became:
             why = " | ".join(filter(None, (outside.reason(test), inside.reason(test))))
             found.append(Difference(identity=identity, test=test, outside=was, inside=became, why=why))
-    no_test_ran = not outside.outcomes and outside.ending != "skipped"
-    if not found and (outside.ending != inside.ending or no_test_ran):
+    if not found and outside.ending != inside.ending:
         found.append(Difference(identity=identity, test=module, outside=outside.ending, inside=inside.ending))
     return [item for item in found if not item.test.startswith(("setUpClass", "setUpModule"))]
 
@@ -97,8 +100,11 @@ def run_module(workspace, identity, module, known):
     found = compare(identity.name, module, outside, inside)
     if any(is_new(item, known) for item in found):
         again = compare(identity.name, module, *(workspace.run(identity, side, module, 2) for side in (False, True)))
-        kept = {item.key for item in again}
-        found = [item for item in found if item.key in kept or not is_new(item, known)]
+        kept = {item.key for item in found if item.test != module}
+        # a run that broke off is no matter of load
+        found = [item for item in found if item.test == module] + [
+            item for item in again if item.key in kept or item.test == module or not is_new(item, known)
+        ]
     counts = " ".join(
         f"{sum(1 for outcome in inside.outcomes.values() if outcome == kind)} {kind}"
         for kind in ("passed", "failed", "skipped")
@@ -123,11 +129,13 @@ def main():
     """Run, print the differences, and return 1 if there is one that is not known or not explained."""
     # a shell's background job ignores SIGINT, programs inherit that, and tests of interrupts then fail outside alone
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    modules, known = read_data()
+    modules, ignored, known = read_data()
     choices = identities()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="modules of CPython's test package")
-    parser.add_argument("-j", "--jobs", type=int, default=2, help="modules at the same time (default: 2)")
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=3, help="modules at the same time (default: 3; many tests sleep)"
+    )
     parser.add_argument("--identity", choices=sorted(choices), help="compare as this user only")
     parser.add_argument("--keep", metavar="DIR", help="an existing directory for results and output, which stay")
     options = parser.parse_args()
@@ -137,7 +145,7 @@ def main():
     if len(present) < len(asked):
         print(f"not installed with {PYTHON}: {' '.join(sorted(set(asked) - set(present)))}", flush=True)
     with tempfile.TemporaryDirectory(prefix="compat-") as directory:
-        workspace = Workspace(options.keep or directory)
+        workspace = Workspace(options.keep or directory, ignored)
         with ThreadPoolExecutor(options.jobs) as pool:
             futures = [
                 pool.submit(run_module, workspace, identity, module, known)

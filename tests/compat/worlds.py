@@ -17,7 +17,7 @@ PREFIX = sys.base_prefix
 PYTHON = f"{PREFIX}/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
 PATHS = f"{PREFIX}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LIMITS = ("--mem", "2G", "--pids", "512", "--disk", "1G")
-MODULE_SECONDS = 400
+MODULE_SECONDS = 300
 NO_PRIVILEGES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 WORST_FIRST = ("failed", "skipped", "passed")
 
@@ -80,7 +80,8 @@ class ModuleResult:
 class Workspace:
     """A directory that both sides can write: record.py, results, home and temporary directories."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, ignored):
+        self._ignored = [word for pattern in ignored for word in ("--ignore", pattern)]
         self.directory = Path(directory)
         self.directory.chmod(0o1777)  # sticky: record.py stays as it is
         (self.directory / "record.py").write_bytes((HERE / "record.py").read_bytes())
@@ -96,6 +97,7 @@ class Workspace:
             str(results),
             "--timeout",
             str(MODULE_SECONDS - 60),
+            *self._ignored,
             module,
         ]
         if inside:
@@ -105,7 +107,7 @@ class Workspace:
         else:
             command, environment = self._outside(identity, command, label)
         status, output = _execute(command, environment)
-        results.with_suffix(".log").write_text(output, encoding="utf-8")
+        results.with_suffix(".log").write_text(f"{output}\nexit status {status}\n", encoding="utf-8")
         return _read(results, status, output)
 
     def _inside(self, identity, command):
@@ -116,7 +118,6 @@ class Workspace:
             "-m",
             "container_magic",
             "run",
-            "--quiet",
             *LIMITS,
             *end,
             *volume,

@@ -83,7 +83,7 @@ def zygote_pid() -> int:
 
 
 def _standing() -> set[int]:
-    """Return the zygote, the one supervisor that it has forked ahead and the child of that: they stay from run to run."""
+    """Return the zygote, its one supervisor forked ahead and the child of that: they stay from run to run."""
     spares = [pid for pid in children(zygote_pid()) if not _has_state(pid)]
     return {zygote_pid(), *spares[-1:], *(child for pid in spares[-1:] for child in children(pid))}
 
@@ -138,7 +138,7 @@ def state_directories() -> list[Path]:
 
 
 def cgroup_directories() -> list[Path]:
-    """Return the containers' groups below every base of this process; tests of cgroups alone have names of other kinds."""
+    """Return the containers' groups below this process's bases; tests of cgroups alone use names of other kinds."""
     bases = {Path(base) for base in probe().bases.values()}
     return [path for base in bases for path in base.glob("container_magic-*") if len(path.name.partition("-")[2]) == 64]
 

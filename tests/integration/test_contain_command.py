@@ -99,7 +99,7 @@ class TestExitCodes:
         ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else str(value),
     )
     def test_exit_code(self, contain, words, code):
-        """The program's own; 124 time; 125 contain; 126 and 127 cannot be executed or found; 128+N a signal; 137 OOM."""
+        """The program's own; 124 time; 125 contain; 126 and 127 not executed or not found; 128+N a signal; 137 OOM."""
         assert contain("run", "--quiet", *words).returncode == code
 
     def test_unreadable_file_is_126(self, contain, tmp_path):

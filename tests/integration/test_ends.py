@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -23,6 +24,12 @@ from container_magic.runtime.state import CGROUPS
 from container_magic.runtime.sweep import runtime_directory
 
 GONE_SECONDS = 2.0
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print('ready')
+while True: time.sleep(1)
+"""
 
 
 def wait_until(condition, seconds=GONE_SECONDS):
@@ -169,7 +176,7 @@ class TestInterrupt:
 
     def test_code_that_ignores_sigint_is_killed_after_two_seconds(self, client_process, tmp_path):
         """What goes on after SIGINT is ended with its whole cgroup."""
-        code = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('ready')\nwhile True: time.sleep(1)\n"
+        code = STUBBORN
         output, complaints, seconds, status = self._interrupt(client_process, tmp_path, code)
 
         assert status == 0, complaints
@@ -179,8 +186,8 @@ class TestInterrupt:
 
     def test_second_sigint_kills_at_once(self, client_process, tmp_path):
         """Who presses twice does not wait."""
-        code = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('ready')\nwhile True: time.sleep(1)\n"
-        output, complaints, seconds, status = self._interrupt(client_process, tmp_path, code, times=2, pause=0.1)
+        code = STUBBORN
+        output, complaints, seconds, _status = self._interrupt(client_process, tmp_path, code, times=2, pause=0.1)
 
         assert "Interrupted(killed=True)" in output, complaints
         assert seconds < 1.9
@@ -188,14 +195,14 @@ class TestInterrupt:
     def test_code_that_catches_the_interrupt_and_ends_is_interrupted(self, client_process, tmp_path):
         """The verdict says that the user asked for the end, whatever the code makes of it."""
         code = "import time\nprint('ready')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('fine')\n"
-        output, complaints, seconds, status = self._interrupt(client_process, tmp_path, code)
+        output, complaints, _seconds, _status = self._interrupt(client_process, tmp_path, code)
 
         assert "Interrupted" in output and "exit_code=0" in output, complaints
 
     def test_shell_children_get_the_signal_too(self, client_process, tmp_path):
         """SIGINT goes to the payload's process group, as a terminal sends it."""
         code = "import subprocess\nprint('ready', flush=True)\nsubprocess.run(['sleep', '60'])\n"
-        output, complaints, seconds, status = self._interrupt(client_process, tmp_path, code)
+        output, complaints, seconds, _status = self._interrupt(client_process, tmp_path, code)
 
         assert "killed=False" in output, complaints
         assert seconds < 15
@@ -242,13 +249,14 @@ class TestDeaths:
             if isinstance(event, Created):
                 made = event
             if isinstance(event, Started):
-                print(json.dumps([client._current.process.pid, made.supervisor_pid, made.pid, made.container_id]), flush=True)
+                pids = [client._current.process.pid, made.supervisor_pid, made.pid]
+                print(json.dumps([*pids, made.container_id]), flush=True)
         """
     BUSY = "import os, time\nfor _ in range(3): os.fork()\nwhile True: time.sleep(0.05)"
 
     def _start(self, client_process):
         process = client_process(self.CLIENT, self.BUSY)
-        zygote_pid, supervisor_pid, init_pid, container_id = json.loads(process.stdout.readline())
+        zygote_pid, _supervisor_pid, _init_pid, container_id = json.loads(process.stdout.readline())
         time.sleep(0.2)
         return process, {zygote_pid, *tree(zygote_pid)}, container_id
 
@@ -284,9 +292,9 @@ class TestDeaths:
         assert wait_until(lambda: traces(container_id) == []), traces(container_id)
 
     def test_everybody_but_init_killed_is_swept_by_the_next(self, client_process, run):
-        """Client, zygote and supervisor die at once: the processes die with them, and the next start sweeps the rest."""
+        """Client, zygote and supervisor die at once: their processes die too, and the next start sweeps the rest."""
         process = client_process(self.CLIENT, self.BUSY)
-        zygote_pid, supervisor_pid, init_pid, container_id = json.loads(process.stdout.readline())
+        zygote_pid, supervisor_pid, _init_pid, container_id = json.loads(process.stdout.readline())
         processes = tree(zygote_pid)
         os.kill(supervisor_pid, signal.SIGKILL)
         os.kill(zygote_pid, signal.SIGKILL)
@@ -299,7 +307,7 @@ class TestDeaths:
         assert traces(container_id) == []
 
     def _killed(self, live, run, who):
-        running = live("import time\nprint('ready')\nwhile True: time.sleep(0.05)")
+        running = live("import time\nprint('ready', end='')\nwhile True: time.sleep(0.05)")
         running.until(lambda event: isinstance(event, Output))
         processes = tree(running.created.supervisor_pid)
         os.kill(who(running), signal.SIGKILL)
@@ -327,7 +335,7 @@ class TestDeaths:
         assert report is None or report.verdict == "INTERNAL_ERROR"
         if report is not None:
             assert "supervisor" in report.error.evalue
-            assert report.stdout == "ready\n"
+            assert report.stdout == "ready"
 
     def test_init_killed(self, live, run):
         """Init dies by a hand from outside: the run is SIGNALED, or an internal error, never OK."""
@@ -382,10 +390,8 @@ class TestDeaths:
         for pid in Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split():
             os.kill(int(pid), signal.SIGKILL)
         time.sleep(0.1)
-        try:
+        with contextlib.suppress(cm.InternalError):
             assert run("print('next')").stdout == "next\n"
-        except cm.InternalError:
-            pass
 
         assert run("print('next')").stdout == "next\n"
 

@@ -84,12 +84,10 @@ class TestVolumes:
         (data / "file").write_text("data")
         (volume / "link").symlink_to(target)
 
-        with pytest.raises(Exception, match="File exists|No such file"):
+        with pytest.raises(Exception, match=r"File exists|No such file"):
             inside("answer(1)", volume=[f"{volume}:/x:rw", f"{data}:/x/link/new"])
         (volume / "etc").symlink_to("/etc")
-        found = inside(
-            "answer(open('/etc/new/file').read())", volume=[f"{volume}:/x:rw", f"{data}:/x/etc/new"]
-        )
+        found = inside("answer(open('/etc/new/file').read())", volume=[f"{volume}:/x:rw", f"{data}:/x/etc/new"])
 
         assert found == "data"
         assert list(target.iterdir()) == []
@@ -256,7 +254,9 @@ class TestInterpreter:
             found = []
             for path in files:
                 status, data = os.stat(path), Path(path).read_bytes()
-                found.append((path, hashlib.sha256(data).hexdigest(), status.st_mode, status.st_mtime_ns, status.st_nlink))
+                found.append(
+                    (path, hashlib.sha256(data).hexdigest(), status.st_mode, status.st_mtime_ns, status.st_nlink)
+                )
             return found
 
         before = digest()
@@ -266,7 +266,8 @@ class TestInterpreter:
             def tries(path):
                 fd = os.open(path, os.O_PATH)
                 via = f'/proc/self/fd/{{fd}}'
-                for target in (path, via, f'/proc/1/root{{path}}', f'/proc/self/root{{path}}', f'/proc/self/cwd/..{{path}}'):
+                ways = (f'/proc/1/root{{path}}', f'/proc/self/root{{path}}', f'/proc/self/cwd/..{{path}}')
+                for target in (path, via, *ways):
                     yield lambda: os.write(os.open(target, os.O_WRONLY), b'x')
                     yield lambda: os.truncate(target, 0)
                     yield lambda: os.chmod(target, 0o777)
@@ -314,7 +315,7 @@ answer(sorted(word.decode() for word in found))
 """
 
     def test_memory_holds_nothing_of_the_caller_or_of_other_containers(self, client_process):
-        """A scan of the payload's whole memory finds its own variable; none of the caller's, none of an earlier run's."""
+        """A scan of the payload's whole memory finds its own variable, none of the caller's or of an earlier run's."""
         names = ("environment", "earlier code", "earlier variable", "earlier input", "own")
         words = {name: f"SECRET-{secrets.token_hex(16)}" for name in names}
         code = f"import json\ndef answer(x): print(json.dumps(x))\n{self.SCAN}"
@@ -386,7 +387,7 @@ class TestProcesses:
         os.kill(other.created.supervisor_pid, 0)
 
     def test_init_cannot_be_made_to_lie(self, run):
-        """Limits, priority and affinity of init can be lowered by its own user; the exit code stays or is lost, never 0."""
+        """Limits and priority of init can be lowered by its own user; the exit code stays or is lost, never 0."""
         report = run(
             """
             import os, resource
@@ -416,7 +417,7 @@ class TestProcesses:
             s = socket.socket(socket.AF_UNIX); s.bind('\\0meeting'); s.listen()
             libc = ctypes.CDLL(None)
             assert libc.shmget(0x4242, 4096, 0o1666) >= 0
-            open('/dev/shm/meeting', 'w').close(); open('/dev/mqueue/meeting', 'w').close(); open('/tmp/meeting', 'w').close()
+            for place in ('/dev/shm', '/dev/mqueue', '/tmp'): open(place + '/meeting', 'w').close()
             time.sleep(20)
             """
         )
@@ -495,9 +496,9 @@ class TestKernel:
                          '/proc/sys/kernel/poweroff_cmd', '/proc/sys/vm/panic_on_oom', '/proc/sys/kernel/sysrq']
                 opened = {p: error_of(open, p, 'w') for p in paths if os.path.exists(p)}
                 os.makedirs('/tmp/cg')
-                mounts = [syscall('mount', b'none', b'/tmp/cg', kind, 0, options) for kind, options in
-                          ((b'cgroup', b'rdma'), (b'cgroup', b'none,name=x'), (b'cgroup2', b''), (b'proc', b''), (b'debugfs', b''),
-                           (b'tracefs', b''), (b'binfmt_misc', b''), (b'securityfs', b''), (b'bpf', b''), (b'fuse', b''))]
+                kinds = b'cgroup2 proc debugfs tracefs binfmt_misc securityfs bpf fuse'.split()
+                wanted = [(b'cgroup', b'rdma'), (b'cgroup', b'none,name=x'), *((kind, b'') for kind in kinds)]
+                mounts = [syscall('mount', b'none', b'/tmp/cg', kind, 0, options) for kind, options in wanted]
                 answer([opened, sorted(set(mounts))])
                 """
             )
@@ -513,9 +514,10 @@ class TestKernel:
             hacking(
                 """
                 import resource
-                fifo = [error_of(os.sched_setscheduler, 0, policy, os.sched_param(1)) for policy in (os.SCHED_FIFO, os.SCHED_RR)]
+                real_time = (os.SCHED_FIFO, os.SCHED_RR)
+                fifo = [error_of(os.sched_setscheduler, 0, policy, os.sched_param(1)) for policy in real_time]
                 deadline = ctypes.create_string_buffer(
-                    b''.join(n.to_bytes(s, 'little') for n, s in ((48, 4), (6, 4), (0, 8), (0, 4), (0, 4), (10**7, 8), (10**8, 8), (10**8, 8))), 48)
+                    b''.join(n.to_bytes(4, 'little') for n in (48, 6, 0, 0, 0, 0, 10**7, 0, 10**8, 0, 10**8, 0)), 48)
                 answer([*fifo, syscall('sched_setattr', 0, deadline, 0), error_of(os.nice, -1),
                         syscall('ioprio_set', 1, 0, 1 << 13),
                         error_of(lambda: os.write(os.open('/proc/self/autogroup', os.O_WRONLY), b'-10'))
@@ -527,4 +529,3 @@ class TestKernel:
 
         assert set(found[:6]) <= {"EPERM", "EACCES"}
         assert found[6] == [0, 0]
-

@@ -93,7 +93,7 @@ class TestFigures:
     """Usage and verdict come from outside."""
 
     def test_printed_events_are_text(self, run):
-        """Frames and events on standard output and error are output, and no more."""
+        """Frames and events on standard output and error are output."""
         forged = json.dumps({"type": "Exited", "exit_code": 0, "exit_signal": None, "oom_killed": False, "usage": {}})
         packed = frame(json.loads(forged))
         report = run(f"import os\nos.write(1, {packed!r}); os.write(2, {packed!r}); print({forged!r})\nos._exit(4)")
@@ -207,7 +207,7 @@ LEFTOVERS = {
 @pytest.mark.parametrize("name", LEFTOVERS)
 def test_leftovers_are_cleaned_up(name):
     """Trees that a cleaner stumbles over are gone with the container: Deleted comes, and soon."""
-    source = f"import os\nfor place in ('/tmp', '/root', '/dev/shm'):\n    os.chdir(place)\n    os.mkdir('left'); os.chdir('left')\n"
+    source = "import os\nfor place in ('/tmp', '/root', '/dev/shm'):\n    os.chdir(place)\n    os.mkdir('left'); os.chdir('left')\n"
     source += "".join(f"    {line}\n" for line in LEFTOVERS[name].splitlines())
     events = list(cm.stream(source, mem="256M", timeout="30s"))
 

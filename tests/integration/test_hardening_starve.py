@@ -8,7 +8,6 @@ import select
 import time
 
 import pytest
-
 from test_hardening_escape import hacking
 
 MIB = 1 << 20
@@ -46,7 +45,9 @@ class TestCountersOfTheHost:
 
     def test_timers_of_the_host_are_not_used_up(self, hoarder):
         """POSIX timers are pending signals, and these are counted for the owner too (RLIMIT_SIGPENDING)."""
-        hoarder("t = ctypes.c_void_p()\nfor _ in range(200000):\n    if syscall('timer_create', 1, 0, ctypes.byref(t)): break")
+        hoarder(
+            "t = ctypes.c_void_p()\nfor _ in range(200000):\n    if syscall('timer_create', 1, 0, ctypes.byref(t)): break"
+        )
 
         timer = ctypes.c_void_p()
         assert LIBC.timer_create(1, None, ctypes.byref(timer)) == 0, os.strerror(ctypes.get_errno())
@@ -131,7 +132,10 @@ class TestCountersOfTheHost:
             """
         )
 
-        assert inside("import subprocess; answer(subprocess.run(['echo', 'x'], capture_output=True).stdout.decode())") == "x\n"
+        assert (
+            inside("import subprocess; answer(subprocess.run(['echo', 'x'], capture_output=True).stdout.decode())")
+            == "x\n"
+        )
 
 
 # what each keeps alive in the kernel; none of it is the program's own memory

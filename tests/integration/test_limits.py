@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -546,11 +547,13 @@ class TestOutput:
         client = client_process(
             """
             import container_magic as cm
-            def status(name): return int(next(l for l in open('/proc/self/status') if l.startswith(name)).split()[1]) * 1024
+            def status(name):
+                return int(next(l for l in open('/proc/self/status') if l.startswith(name)).split()[1]) * 1024
             cm.run("pass", mem="200M")
             before = status('VmRSS')
             dropped = 0
-            for event in cm.stream("import os\\nfor _ in range(8000): os.write(1, b'x' * 65536)", mem="200M", max_output="40M"):
+            flood = "import os\\nfor _ in range(8000): os.write(1, b'x' * 65536)"
+            for event in cm.stream(flood, mem="200M", max_output="40M"):
                 dropped += getattr(event, 'dropped_bytes', 0)
             print(dropped >> 20, (status('VmHWM') - before) >> 20)
             """
@@ -568,10 +571,12 @@ class TestOutput:
         client = client_process(
             """
             import container_magic as cm
-            def status(name): return int(next(l for l in open('/proc/self/status') if l.startswith(name)).split()[1]) * 1024
+            def status(name):
+                return int(next(l for l in open('/proc/self/status') if l.startswith(name)).split()[1]) * 1024
             cm.run("pass", mem="200M")
             before = status('VmRSS')
-            report = cm.run("import os\\nwhile True: os.write(1, b'x' * 65536)", mem="200M", timeout="60s", max_output="8M")
+            flood = "import os\\nwhile True: os.write(1, b'x' * 65536)"
+            report = cm.run(flood, mem="200M", timeout="60s", max_output="8M")
             print(report.verdict, (status('VmHWM') - before) >> 20)
             """
         )
@@ -583,9 +588,9 @@ class TestOutput:
 
     def test_stream_passes_the_head_on_at_once(self, live):
         """The cap does not delay what is within it."""
-        running = live("import time; print('x' * 100); time.sleep(20)", max_output="1K")
+        running = live("import time; print('x' * 100, end=''); time.sleep(20)", max_output="1K")
 
-        assert running.until(lambda event: isinstance(event, Output)).data == b"x" * 100 + b"\n"
+        assert running.until(lambda event: isinstance(event, Output)).data == b"x" * 100
 
 
 class TestSamples:
@@ -598,7 +603,7 @@ class TestSamples:
         samples = report.usage.samples
         assert len(samples) >= 3
         assert [s.time for s in samples] == sorted(s.time for s in samples)
-        assert all(first.cpu_seconds <= second.cpu_seconds for first, second in zip(samples, samples[1:], strict=False))
+        assert all(first.cpu_seconds <= second.cpu_seconds for first, second in itertools.pairwise(samples))
         assert samples[-1].memory_bytes >= 30 * MB
         assert 0 < samples[-1].time <= report.usage.wall_seconds + 0.1
 
@@ -617,7 +622,8 @@ class TestSamples:
             pytest.skip("no blkio controller")
         _root_disk()
         report = run(
-            "import os\nfd = os.open('/out/x', os.O_WRONLY | os.O_CREAT)\nos.write(fd, os.urandom(4 << 20))\nos.fsync(fd)",
+            "import os\nfd = os.open('/out/x', os.O_WRONLY | os.O_CREAT)\n"
+            "os.write(fd, os.urandom(4 << 20))\nos.fsync(fd)",
             volume=f"{tmp_path}:/out",
         )
 

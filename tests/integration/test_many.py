@@ -63,7 +63,7 @@ def test_ends_of_every_kind_at_once(run, needs):
 
 
 def test_streams_of_one_thread_can_be_interleaved():
-    """Two streams that are read in turns do not disturb each other, and the caller's SIGINT handler is back after them."""
+    """Two streams that are read in turns do not disturb each other; the caller's SIGINT handler is back after them."""
     before = signal.getsignal(signal.SIGINT)
     source = "import time\nfor i in range(50): print({}, i)\ntime.sleep({})"
     streams = [cm.stream(source.format(number, number * 0.3), mem="200M") for number in range(2)]

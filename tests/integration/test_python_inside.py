@@ -98,7 +98,8 @@ WORKS = {
     """,
     "sqlite": """
         import sqlite3
-        db = sqlite3.connect('/tmp/x.db'); db.execute('create table t (a)'); db.execute('insert into t values (42)'); db.commit()
+        db = sqlite3.connect('/tmp/x.db'); db.execute('create table t (a)')
+        db.execute('insert into t values (42)'); db.commit()
         db.execute('pragma journal_mode=wal'); db.execute('insert into t values (43)'); db.commit()
         assert sqlite3.connect('/tmp/x.db').execute('select sum(a) from t').fetchone() == (85,)
     """,
@@ -151,7 +152,8 @@ WORKS = {
         seen = []
         signal.signal(signal.SIGUSR1, lambda n, f: seen.append(n))
         os.kill(os.getpid(), signal.SIGUSR1)
-        signal.signal(signal.SIGALRM, lambda n, f: seen.append(n)); signal.setitimer(signal.ITIMER_REAL, 0.05); time.sleep(0.3)
+        signal.signal(signal.SIGALRM, lambda n, f: seen.append(n))
+        signal.setitimer(signal.ITIMER_REAL, 0.05); time.sleep(0.3)
         assert seen == [signal.SIGUSR1, signal.SIGALRM]
         child = os.fork()
         if child == 0: time.sleep(30); os._exit(0)
@@ -358,7 +360,8 @@ def test_module_path_holds_nothing_of_ours(inside):
     path, modules, main = inside(
         """
         import sys
-        answer([sys.path, [name for name in sys.modules if 'container_magic' in name], sorted(vars(sys.modules['__main__']))])
+        ours = [name for name in sys.modules if 'container_magic' in name]
+        answer([sys.path, ours, sorted(vars(sys.modules['__main__']))])
         """
     )
 
@@ -388,7 +391,8 @@ def test_importing_the_package_inside_starts_afresh(inside):
 
 def test_no_module_of_a_users_choice_is_imported_before(inside):
     """The interpreter is warm and clean: of the environment's packages it has loaded what a plain start loads."""
-    source = "import sys; found = sorted(n for n, m in sys.modules.items() if 'site-packages' in str(getattr(m, '__file__', '')))"
+    found = "sorted(n for n, m in sys.modules.items() if 'site-packages' in str(getattr(m, '__file__', '')))"
+    source = f"import sys; found = {found}"
     plain = subprocess.check_output([sys.executable, "-c", f"{source}; print(*found)"], text=True).split()
 
     assert set(inside(f"{source}; answer(found)")) <= set(plain)
@@ -428,7 +432,7 @@ def test_warnings_are_shown_once_with_the_line(run):
 def test_traceback_module_knows_the_source(run):
     """Code that prints its own tracebacks sees its own lines."""
     report = run(
-        "import traceback\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    traceback.print_exc(file=__import__('sys').stdout)"
+        "import sys, traceback\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    traceback.print_exc(file=sys.stdout)"
     )
 
     assert "    1 / 0" in report.stdout

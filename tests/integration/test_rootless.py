@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -25,14 +26,14 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
+def package():
     """A copy of the package that every user can read."""
     version = subprocess.check_output(
         [SYSTEM_PYTHON, "-c", "import sys; print(sys.version_info >= (3, 11))"], text=True
     )
     if version.strip() != "True":
         pytest.skip(f"{SYSTEM_PYTHON} is older than 3.11")
-    folder = Path("/tmp") / tmp_path_factory.mktemp("rootless").name
+    folder = Path(tempfile.mkdtemp(prefix="container_magic-rootless-", dir="/tmp"))
     shutil.copytree(Path(container_magic.__file__).parent, folder / "container_magic")
     subprocess.check_call(["chmod", "-R", "a+rX", folder])
     yield folder

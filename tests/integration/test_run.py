@@ -27,11 +27,11 @@ class TestOutput:
 
     def test_streams_come_in_the_order_of_writing_when_the_code_waits(self, live):
         """A line is seen while the code still runs: Output comes before Exited."""
-        running = live("import time; print('now'); time.sleep(0.5); print('later')")
+        running = live("import time; print('now', end=''); time.sleep(0.5); print('later')")
 
         first = running.until(lambda event: isinstance(event, Output))
 
-        assert first.data == b"now\n"
+        assert first.data == b"now"
         assert not any(isinstance(event, Exited) for event in running.seen)
         running.rest()
 

@@ -141,6 +141,7 @@ def test_stream_and_report_mark_the_same_gap():
     assert "".join(map(decoder.feed, events)) + decoder.finish() == fold(events).stdout
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("piece", ["\x1b]", "\x9d", "\x1b[1", "\x1b", "\x1b]" + "x" * 4000, "\x1b[31m"])
 def test_floods_of_introducers_are_linear(piece):
     """A megabyte of the worst input takes no more than seconds."""
