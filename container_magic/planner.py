@@ -238,7 +238,11 @@ def _own_limits(spec: ContainerSpec, assessment: Assessment) -> Iterable[Limit]:
         yield Limit(name="timeout", value=watch.wall_seconds, by="supervisor's clock")
     if watch.cpu_seconds is not None:
         counted = "cpu" in assessment.controllers or "cpuacct" in assessment.controllers
-        yield Limit(name="cpu_time", value=watch.cpu_seconds, by="cgroup CPU usage" if counted else "RLIMIT_CPU")
+        yield Limit(
+            name="cpu_time",
+            value=watch.cpu_seconds,
+            by="cgroup CPU usage" if counted else "supervisor's sum over the processes",
+        )
     yield Limit(name="max_output", value=watch.output_bytes, by="reader of the pipes")
     if spec.root.disk_bytes is not None:
         yield Limit(name="disk", value=spec.root.disk_bytes, by="tmpfs size")

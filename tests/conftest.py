@@ -10,11 +10,6 @@ import pytest
 from container_magic.cgroups.facts import probe
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks that this file gives a meaning to."""
-    config.addinivalue_line("markers", "alone: measures times or memory, so nothing else may run beside it")
-
-
 def _has_v1() -> bool:
     return probe().setup in ("legacy", "hybrid")
 

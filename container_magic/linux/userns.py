@@ -47,7 +47,7 @@ def _write(path: str, text: str) -> None:
         os.close(fd)
 
 
-def namespace_of(mappings: Sequence[IdMapping]) -> int:
+def namespace_of(uid_mappings: Sequence[IdMapping], gid_mappings: Sequence[IdMapping]) -> int:
     """Return a descriptor of a fresh, empty user namespace with these maps, for idmapped mounts.
 
     The process that carried it is gone on return; the descriptor keeps the namespace.
@@ -68,7 +68,7 @@ def namespace_of(mappings: Sequence[IdMapping]) -> int:
     try:
         if os.read(ready, 1) != b"x":
             raise OSError("unshare: no user namespace for idmapped mounts")
-        write_maps(pid, mappings, mappings, deny_setgroups=False)
+        write_maps(pid, uid_mappings, gid_mappings, deny_setgroups=False)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(ready)

@@ -66,7 +66,7 @@ def main(argument: str) -> None:
         # first a namespace in which mounts may be made, then, below, a second one for the view
         _enter_user_namespace(config.subordinate)
     host_view = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    idmap = -1 if config.rootless else namespace_of(config.id_mappings)
+    idmap = -1 if config.rootless else namespace_of(config.id_mappings, config.id_mappings)
     syscalls.unshare(c.CLONE_NEWNS)
     syscalls.mount("", "/", None, c.MS_REC | c.MS_PRIVATE)
     has_mounts = build_view(config, idmap)
@@ -113,7 +113,8 @@ def build_view(config: BootConfig, idmap: int) -> list[str]:
     Returns:
         The paths of those lowers that could only be had with what is mounted below them.
     """
-    clones = [(lower, _clone_lower(lower, idmap)) for lower in config.tree.lowers]
+    root_id = config.id_mappings[0].host_id
+    clones = [(lower, _clone_lower(lower, idmap, root_id)) for lower in config.tree.lowers]
     has_mounts = [lower.path for lower in config.tree.lowers if not _can_be_alone(lower.path)]
     again = [(lower, _clone(lower.path, _READ_ONLY)) for lower in config.tree.lowers if lower.view != lower.path]
     devices = {name: _clone(f"/dev/{name}", c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC) for name in DEVICES}
@@ -166,16 +167,30 @@ def _skeleton(root: str, config: BootConfig) -> None:
         os.makedirs(root + lower.view, exist_ok=True)
 
 
-def _clone_lower(lower: Lower, idmap: int) -> int:
+def _clone_lower(lower: Lower, idmap: int, root_id: int) -> int:
     fd = _clone(lower.path, _READ_ONLY)
     if lower.environment and idmap >= 0:
         try:
-            syscalls.mount_setattr(fd, "", attr_set=c.MOUNT_ATTR_IDMAP, userns_fd=idmap)
+            _give_to_container_root(fd, idmap, root_id)
         except OSError:
             # a file system without idmapped mounts (9p, NFS, before Linux 5.19): readable, not writable inside
             os.close(fd)
             return _clone(lower.path, _READ_ONLY)
     return fd
+
+
+def _give_to_container_root(fd: int, idmap: int, root_id: int) -> None:
+    """Idmap the detached mount ``fd`` so that the owner of its root directory is the container's root."""
+    status = os.fstat(fd)
+    if status.st_uid == 0:
+        syscalls.mount_setattr(fd, "", attr_set=c.MOUNT_ATTR_IDMAP, userns_fd=idmap)
+        return
+    own = IdMapping(container_id=status.st_uid, host_id=root_id, size=1)
+    namespace = namespace_of([own], [replace(own, container_id=status.st_gid)])
+    try:
+        syscalls.mount_setattr(fd, "", attr_set=c.MOUNT_ATTR_IDMAP, userns_fd=namespace)
+    finally:
+        os.close(namespace)
 
 
 def _clone(path: str, attributes: int) -> int:

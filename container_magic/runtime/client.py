@@ -33,7 +33,7 @@ _ENTRY = "from container_magic.runtime.server import main; main()"
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from container_magic.process.boot import main; main(sys.argv[1])"
 )
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _DEATH_CHECK_SECONDS = 0.05
 _GREETING_BYTES = 65536
@@ -202,8 +202,13 @@ def _await_greeting(process: subprocess.Popen[bytes], ours: socket.socket, compl
         if select.select([ours], [], [], _DEATH_CHECK_SECONDS)[0]:
             has_mounts: list[str] = json.loads(ours.recv(_GREETING_BYTES))
             return has_mounts
+    late = process.poll() is None
     process.kill()
     process.wait()
+    if late:
+        raise HostError(
+            f"cannot start the zygote: no answer within {_START_SECONDS:g} s", hint="try again: the host is slow"
+        )
     complaints.seek(0)
     lines = complaints.read().decode(errors="replace").strip().splitlines()
     reason = lines[-1] if lines else f"exit status {process.returncode}"

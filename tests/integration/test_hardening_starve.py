@@ -46,7 +46,8 @@ class TestCountersOfTheHost:
     def test_timers_of_the_host_are_not_used_up(self, hoarder):
         """POSIX timers are pending signals, and these are counted for the owner too (RLIMIT_SIGPENDING)."""
         hoarder(
-            "t = ctypes.c_void_p()\nfor _ in range(200000):\n    if syscall('timer_create', 1, 0, ctypes.byref(t)): break"
+            "t = ctypes.c_void_p()\nfor _ in range(200000):\n"
+            "    if syscall('timer_create', 1, 0, ctypes.byref(t)): break"
         )
 
         timer = ctypes.c_void_p()
@@ -58,7 +59,7 @@ class TestCountersOfTheHost:
         hoarder(
             """
             class Attributes(ctypes.Structure):
-                _fields_ = [(name, ctypes.c_long) for name in ('flags', 'maxmsg', 'msgsize', 'curmsgs', 'a', 'b', 'c', 'd')]
+                _fields_ = [(name, ctypes.c_long) for name in 'flags maxmsg msgsize curmsgs a b c d'.split()]
             number = 0
             while isinstance(syscall('mq_open', b'q%d' % number, os.O_CREAT | os.O_RDWR, 0o600,
                                      ctypes.byref(Attributes(maxmsg=10, msgsize=8192))), int):
@@ -108,7 +109,8 @@ class TestCountersOfTheHost:
             hacking(
                 """
                 import mmap
-                answer([error_of(lambda: mmap.mmap(-1, 1 << 21, flags=0x22 | 0x40000)), error_of(os.memfd_create, 'x', 4),
+                answer([error_of(lambda: mmap.mmap(-1, 1 << 21, flags=0x22 | 0x40000)),
+                        error_of(os.memfd_create, 'x', 4),
                         syscall('shmget', 0, 1 << 21, 0o5600), syscall('shmget', 0, 1 << 21, (0xdead << 32) | 0o5600)])
                 """
             )
@@ -218,7 +220,8 @@ class TestMemory:
                     else:
                         receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); receiver.bind(('127.0.0.1', 0))
                         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 30)
-                        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); sender.connect(receiver.getsockname())
+                        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                        sender.connect(receiver.getsockname())
                     keep.append((sender, receiver)); sender.setblocking(False)
                     try:
                         for _ in range(8 if {kind!r} == 'udp' else 1000): sender.send(b'x' * 50000)
@@ -241,10 +244,13 @@ class TestTime:
     @pytest.mark.parametrize(
         "hiding",
         [
-            "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nfor _ in range(10):\n    if os.fork() == 0: burn(0.1); os._exit(0)\ntime.sleep(2.5)",
-            "for _ in range(10):\n    if os.fork() == 0:\n        if os.fork() == 0: burn(0.1)\n        os._exit(0)\n    os.wait()\ntime.sleep(2.5)",
-            "for _ in range(10):\n    if os.fork() == 0:\n        os.setsid(); burn(0.1); os.kill(os.getpid(), 9)\ntime.sleep(2.5)",
-            "import threading\nts = [threading.Thread(target=burn, args=(0.5,)) for _ in range(2)]\n[t.start() for t in ts]\n[t.join() for t in ts]",
+            "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nfor _ in range(10):\n"
+            "    if os.fork() == 0: burn(0.1); os._exit(0)\ntime.sleep(2.5)",
+            "for _ in range(10):\n    if os.fork() == 0:\n        if os.fork() == 0: burn(0.1)\n        os._exit(0)\n"
+            "    os.wait()\ntime.sleep(2.5)",
+            "for _ in range(10):\n    if os.fork() == 0: os.setsid(); burn(0.1); os.abort()\ntime.sleep(2.5)",
+            "import threading\nts = [threading.Thread(target=burn, args=(0.5,)) for _ in range(2)]\n"
+            "[t.start() for t in ts]\n[t.join() for t in ts]",
         ],
         ids=["ignored children", "orphans", "zombies", "dead threads"],
     )
@@ -303,8 +309,8 @@ class TestTime:
         [
             "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64)); os.kill(0, signal.SIGSTOP)",
             "[os.kill(os.getpid(), signal.SIGSTOP) for _ in iter(int, 1) if os.fork() == 0 or True]",
-            "[(os.setsid(), os.kill(os.getpid(), signal.SIGSTOP)) for _ in range(20) if os.fork() == 0]; signal.pause()",
-            "os.dup2(os.open('/dev/null', 1), 1); [signal.signal(n, signal.SIG_IGN) for n in range(1, 32) if n not in (9, 19)]\n"
+            "[(os.setsid(), os.kill(os.getpid(), 19)) for _ in range(20) if os.fork() == 0]; signal.pause()",
+            "[signal.signal(n, signal.SIG_IGN) for n in range(1, 32) if n not in (9, 19)]\n"
             "while True:\n    try: os.fork()\n    except OSError: pass",
         ],
         ids=["all signals blocked and stopped", "stops for ever", "stopped sessions", "ignores and forks"],

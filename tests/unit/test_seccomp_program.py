@@ -136,7 +136,10 @@ CASES = [
     *(("fchmodat", (3, 0, mode, 0), EPERM) for mode in (0o4000, 0o2000, 0o6777)),
     ("mkdirat", (3, 0, 0o2775), EPERM),
     ("mknodat", (3, 0, 0o104755, 0), EPERM),
-    *(("openat", (3, 0, flags, 0o4755), verdict) for flags, verdict in ((0o102, EPERM), (0o20200002, EPERM), (0o2, ALLOW))),
+    *(
+        ("openat", (3, 0, flags, 0o4755), verdict)
+        for flags, verdict in ((0o102, EPERM), (0o20200002, EPERM), (0o2, ALLOW))
+    ),
     ("openat", (3, 0, 0o102, 0o644), ALLOW),
     ("openat2", (3, 0, 0, 24), ERRNO | ENOSYS),
     ("io_setup", (8, 0), ERRNO | ENOSYS),
