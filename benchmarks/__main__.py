@@ -14,7 +14,7 @@ from benchmarks import notebook, ours, peers
 from benchmarks.measure import Group, interleave
 from benchmarks.table import Bound, ratios, render, to_dict
 
-# issue 2, "Must hold"
+# what the project holds itself to
 BOUNDS = (
     Bound(name=ours.ONE_SHOT, peer="bwrap"),
     Bound(name="import container_magic", seconds=0.050),

@@ -123,7 +123,7 @@ def _refuse_words(words: Sequence[str]) -> None:
 def _doctor(words: Sequence[str]) -> int:
     if "--help" in words:
         return _say(_DOCTOR_HELP)
-    from container_magic.verbs.doctor import parse_words
+    from container_magic.verbs.doctor_words import parse_words
 
     asked = parse_words(words)
     if asked.self_test:

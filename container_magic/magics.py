@@ -204,7 +204,7 @@ def _call_verb(verb: str, words: list[str]) -> None:
 
 
 def _doctor(words: list[str]) -> str:
-    from container_magic.verbs.doctor import doctor, parse_words
+    from container_magic.verbs.doctor_words import parse_words
 
     asked = parse_words(words)
     if asked.self_test:
@@ -213,6 +213,7 @@ def _doctor(words: list[str]) -> str:
         outcomes = list(self_test())
         return outcomes_json(outcomes) if asked.json_format else "\n".join(outcome.line() for outcome in outcomes)
     from container_magic.display.tables import checks_json, checks_text
+    from container_magic.verbs.doctor import doctor
 
     return checks_json(doctor()) if asked.json_format else checks_text(doctor())
 

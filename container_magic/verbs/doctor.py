@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from container_magic import host
 from container_magic.cgroups.enforce import assess
 from container_magic.cgroups.facts import CgroupFacts
 from container_magic.cgroups.prepare import prepare
-from container_magic.errors import ContainError, OptionError
+from container_magic.errors import ContainError
 from container_magic.events import Limit
 from container_magic.linux.subids import ADD_RANGE
 from container_magic.spec import DeviceRate, Resources
@@ -40,30 +40,6 @@ class Check:
     ok: bool | None
     detail: str
     remedy: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DoctorWords:
-    """What stands behind ``doctor``."""
-
-    self_test: bool = False
-    json_format: bool = False
-
-
-def parse_words(words: Sequence[str]) -> DoctorWords:
-    """Return what ``contain doctor WORDS`` asks for.
-
-    Raises:
-        OptionError: A word is none of ``--self-test`` and ``--format json``.
-    """
-    rest = [part for word in words for part in (word.split("=", 1) if word.startswith("--format=") else [word])]
-    self_test = "--self-test" in rest
-    rest = [word for word in rest if word != "--self-test"]
-    if rest not in ([], ["--format", "json"]):
-        raise OptionError(
-            f"contain doctor does not take {' '.join(words)!r}; accepted: --format json, --self-test",
-        )
-    return DoctorWords(self_test=self_test, json_format=bool(rest))
 
 
 def doctor() -> list[Check]:

@@ -9,7 +9,7 @@ import pytest
 import container_magic as cm
 from container_magic.errors import HostError, OptionError
 from container_magic.verbs import self_test as module
-from container_magic.verbs.doctor import parse_words
+from container_magic.verbs.doctor_words import parse_words
 
 
 def test_every_attack_is_held(contain):

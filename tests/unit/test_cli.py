@@ -116,8 +116,8 @@ def test_bad_words_are_refused_in_one_line_and_nothing_starts(verb, capfd, words
         (["frobnicate"], "unknown verb 'frobnicate'; accepted: run, doctor, version, --help, --version"),
         (["--verson"], "unknown option '--verson'; did you mean contain --version?"),
         (["version", "x"], "unexpected argument 'x'; accepted: no argument"),
-        (["doctor", "--format=xml"], "contain doctor does not take '--format=xml'; accepted: --format json"),
-        (["doctor", "now"], "contain doctor does not take 'now'; accepted: --format json"),
+        (["doctor", "--format=xml"], "contain doctor does not take '--format=xml'; accepted: --format json, --self-test"),
+        (["doctor", "now"], "contain doctor does not take 'now'; accepted: --format json, --self-test"),
     ],
 )
 def test_bad_verbs_and_their_arguments_are_refused_in_one_line(capfd, words, message):

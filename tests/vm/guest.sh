@@ -71,10 +71,19 @@ test_phase() {
     return "$status"
 }
 
+# a first start reads Python and the package over 9p: not on the time of a test. From the machine's root group
+warm_up() {
+    (cd / && exec env -i PATH=/usr/bin:/bin HOME=/root /home/student/venv/bin/python -m container_magic run -c pass) \
+        >/dev/null 2>&1 </dev/null
+}
+
 prepare
 status=0
 case $task in
-test) for phase in "$@"; do test_phase "$phase" || status=1; done ;;
+test)
+    warm_up
+    for phase in "$@"; do test_phase "$phase" || status=1; done
+    ;;
 command) in_phase "$1" bash -c "$(cat "$results/command")" </dev/null || status=$? ;;
 esac
 echo $status >"$results/status"
