@@ -22,8 +22,8 @@ _prctl = _libc.prctl
 _prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 _NUMBERS = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "seccomp": 317, "keyctl": 250},
-    "aarch64": {"clone": 220, "pivot_root": 41, "seccomp": 277, "keyctl": 219},
+    "x86_64": {"clone": 56, "pivot_root": 155, "seccomp": 317, "keyctl": 250, "rt_sigaction": 13},
+    "aarch64": {"clone": 220, "pivot_root": 41, "seccomp": 277, "keyctl": 219, "rt_sigaction": 134},
 }
 # the same on every architecture since Linux 5.2
 _COMMON = {
@@ -177,6 +177,12 @@ def detached_mount(fstype: str, options: dict[str, str], attributes: int) -> int
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
     """Close all descriptors from ``first`` to ``last`` (close_range(2), Linux 5.9)."""
     _call("close_range", _long(first), _long(last), _long(0))
+
+
+def default_action(number: int) -> None:
+    """Give signal ``number`` its default action, also where the C library does not let one (rt_sigaction(2))."""
+    action = bytes(32)  # struct kernel_sigaction: SIG_DFL, no flags, no restorer, empty mask
+    _call("rt_sigaction", _long(number), ctypes.c_char_p(action), None, _long(8), about=number)
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0) -> None:

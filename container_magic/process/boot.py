@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
+from container_magic.linux.signals import reset_signals
 from container_magic.linux.subids import SubordinateIds, map_with_helpers
 from container_magic.linux.userns import IdMapping, namespace_of, write_maps
 from container_magic.rootfs.host import VIEW, HostTree, Lower
@@ -62,6 +63,7 @@ def main(argument: str) -> None:
     """Build the view that ``argument`` (a ``BootConfig`` as JSON) describes and execute the zygote in it."""
     config = build(BootConfig, json.loads(argument))
     os.umask(0o022)  # the caller's may be such that nobody else could enter the view's directories
+    reset_signals()
     if config.rootless:
         # first a namespace in which mounts may be made, then, below, a second one for the view
         _enter_user_namespace(config.subordinate)

@@ -116,7 +116,10 @@ def test_bad_words_are_refused_in_one_line_and_nothing_starts(verb, capfd, words
         (["frobnicate"], "unknown verb 'frobnicate'; accepted: run, doctor, version, --help, --version"),
         (["--verson"], "unknown option '--verson'; did you mean contain --version?"),
         (["version", "x"], "unexpected argument 'x'; accepted: no argument"),
-        (["doctor", "--format=xml"], "contain doctor does not take '--format=xml'; accepted: --format json, --self-test"),
+        (
+            ["doctor", "--format=xml"],
+            "contain doctor does not take '--format=xml'; accepted: --format json, --self-test",
+        ),
         (["doctor", "now"], "contain doctor does not take 'now'; accepted: --format json, --self-test"),
     ],
 )
