@@ -108,7 +108,7 @@ def _parts_of_one() -> dict[str, float]:
     wall = seen[Exited].usage.wall_seconds or 0.0
     return {
         "options and spec": asked - begun,
-        "plan, request, fork of the supervisor": at[Created] - asked - sum(startup.values()),
+        "plan, request, hand-over to the supervisor": at[Created] - asked - sum(startup.values()),
         **{f"create: {name}": seconds for name, seconds in startup.items()},
         "run: start to exit of the code": wall,
         "start handshake, init reaped, usage read": at[Exited] - at[Created] - wall,
