@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,6 +15,8 @@ from container_magic.cgroups.unified import prepare_base
 from container_magic.errors import ContainError, HostError
 
 _REMOVE_SECONDS = 1.0
+_PROBE = "container_magic-probe-"
+_OLD_SECONDS = 30.0
 
 
 def prepare(facts: CgroupFacts) -> CgroupFacts:
@@ -52,8 +56,18 @@ def _without(facts: CgroupFacts, key: str, error: ContainError) -> CgroupFacts:
     )
 
 
+def _remove_old_probes(base: str) -> None:
+    """Remove what a process that was killed in the middle of this left; an empty group, so that rmdir is enough."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(base):
+            path = os.path.join(base, name)
+            if name.startswith(_PROBE) and time.time() - os.stat(path).st_mtime > _OLD_SECONDS:
+                os.rmdir(path)
+
+
 def _files_of_new_group(base: str) -> set[str]:
-    path = os.path.join(base, f"container_magic-probe-{secrets.token_hex(4)}")
+    _remove_old_probes(base)
+    path = os.path.join(base, f"{_PROBE}{secrets.token_hex(4)}")
     files.make(None, path)
     try:
         return {name for name in OPTIONAL_FILES if files.exists(None, f"{path}/{name}")}

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from container_magic.cgroups import CgroupManager, open_manager
+from container_magic.cgroups import prepare as prepare_module
 from container_magic.cgroups.enforce import assess
 from container_magic.cgroups.facts import CgroupFacts, probe
 from container_magic.cgroups.prepare import open_bases, prepare
@@ -389,3 +390,17 @@ def test_group_is_made_from_a_read_only_view_of_the_host(box: Box) -> None:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert box.left() == []
+
+
+def test_probe_group_of_a_killed_process_is_removed(monkeypatch) -> None:
+    """A group that a client left when it was killed while it looked at the host goes with the next look."""
+    facts = probe()
+    left = Path(facts.bases["pids"], "container_magic-probe-left")
+    left.mkdir()
+    young = prepare(facts)
+    assert left.exists(), young
+    monkeypatch.setattr(prepare_module, "_OLD_SECONDS", -1.0)
+
+    prepare(facts)
+
+    assert not left.exists()
