@@ -118,6 +118,7 @@ def root_disk() -> DeviceRate | None:
     return None
 
 
+@pytest.mark.alone  # others look at the host in the same way and at the same time
 def test_facts_of_this_machine_are_complete(facts: CgroupFacts) -> None:
     """Every base is a directory, and a real new group has shown its files; nothing of the look stays."""
     assert all(os.path.isdir(base) for base in facts.bases.values())
@@ -392,6 +393,7 @@ def test_group_is_made_from_a_read_only_view_of_the_host(box: Box) -> None:
     assert box.left() == []
 
 
+@pytest.mark.alone  # it takes away the groups of others who look now
 def test_probe_group_of_a_killed_process_is_removed(monkeypatch) -> None:
     """A group that a client left when it was killed while it looked at the host goes with the next look."""
     facts = probe()
