@@ -32,14 +32,13 @@ class Mount:
     """A bind mount or a tmpfs that the user asked for (OCI ``mounts``).
 
     ``source`` is an absolute path of the host for ``bind`` and empty for ``tmpfs``; ``size_bytes`` and
-    ``mode`` belong to ``tmpfs``; ``recursive`` says whether a bind takes the mounts below the source along.
+    ``mode`` belong to ``tmpfs``; a bind takes the mounts below the source along.
     """
 
     type: typing.Literal["bind", "tmpfs"]
     destination: str
     source: str = ""
     readonly: bool = False
-    recursive: bool = True
     size_bytes: int | None = None
     mode: int | None = None
 

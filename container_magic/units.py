@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 KIB = 1024
 MIB = 1024**2
-GIB = 1024**3
 
 MAX_SIZE_BYTES = 2**63 - 1
 """What a cgroup file holds: the kernel reads limits as signed 64-bit numbers."""

@@ -49,9 +49,7 @@ def _downgrade(mount: Mount) -> Downgrade:
 def _copy(mount: Mount) -> int:
     attributes = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | (c.MOUNT_ATTR_RDONLY if mount.readonly else 0)
     try:
-        fd = syscalls.open_tree(
-            c.AT_FDCWD, mount.source, c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if mount.recursive else 0)
-        )
+        fd = syscalls.open_tree(c.AT_FDCWD, mount.source, c.OPEN_TREE_CLONE | c.AT_RECURSIVE)
         syscalls.mount_setattr(fd, "", attr_set=attributes, recursive=True)
     except OSError as error:
         raise HostError(f"cannot mount {mount.source} on {mount.destination}: {error.strerror}") from error
