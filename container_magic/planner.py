@@ -20,7 +20,7 @@ from container_magic.events import Downgrade, Limit
 from container_magic.host import HostFeatures
 from container_magic.linux.subids import ADD_RANGE
 from container_magic.plan import Plan, Substitutes
-from container_magic.rootfs.host import Lower
+from container_magic.rootfs.host import Lower, interpreter_prefixes
 from container_magic.spec import ContainerSpec, DeviceRate, Mount, Resources, Rlimit
 
 MIB = 1024 * 1024
@@ -57,9 +57,7 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
         resources=resources,
         hostname=spec.hostname or ("" if spec.network == "host" else container_id[:12]),
         root=replace(spec.root, disk_bytes=disk_bytes),
-        process=replace(
-            spec.process, cwd=spec.process.cwd or _home(spec), env=_environment(spec, lowers), rlimits=rlimits
-        ),
+        process=replace(spec.process, cwd=spec.process.cwd or _home(spec), env=_environment(spec), rlimits=rlimits),
     )
     return Plan(
         container_id=container_id,
@@ -201,10 +199,11 @@ def _home(spec: ContainerSpec) -> str:
     return _HOMES.get(spec.process.user.partition(":")[0], "/")
 
 
-def _environment(spec: ContainerSpec, lowers: Sequence[Lower]) -> tuple[tuple[str, str], ...]:
+def _environment(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     """The environment inside, by allow-list: nothing of the caller's but the time zone."""
-    environments = [f"{lower.path}/bin" for lower in lowers if lower.environment]
-    path = [*reversed(environments), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    # a virtual environment comes before the interpreter that it was made of
+    environments = [os.path.join(os.path.realpath(prefix), "bin") for prefix in interpreter_prefixes()]
+    path = [*environments, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     values = {
         "PATH": ":".join(dict.fromkeys(path)),
         "HOME": _home(spec),

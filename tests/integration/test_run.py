@@ -245,6 +245,17 @@ class TestPrograms:
         """``python`` inside is the notebook's."""
         assert run(["python", "-c", "import sys; print(sys.prefix)"]).stdout == f"{sys.prefix}\n"
 
+    def test_virtual_environment_precedes_its_interpreter_wherever_both_lie(self, run, monkeypatch):
+        """The order on PATH is that of the environment, not of the paths."""
+        for environment, base in (("/aa/venv", "/zz/python"), ("/zz/venv", "/aa/python")):
+            for prefix in ("prefix", "exec_prefix"):
+                monkeypatch.setattr(sys, prefix, environment)
+                monkeypatch.setattr(sys, f"base_{prefix}", base)
+
+            path = run(["sh", "-c", "echo $PATH"]).stdout
+
+            assert path.startswith(f"{environment}/bin:{base}/bin:"), path
+
     def test_missing_command_is_127(self, run):
         """A program that is not there ends with 127 and says so."""
         report = run(["/no/such/program"])
