@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed-$(VERSION)
 LINTERS := $(VENV)/.linters-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test test-vm check bench docs clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\): .*## /  \1	/p' Makefile | expand -t 10
@@ -21,6 +21,9 @@ test: $(INSTALLED) ## run the test suite: in parallel, then what needs the machi
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not alone" || status=1; \
 	$(BIN)/python -m pytest -q -m alone || status=1; \
 	exit $$status
+
+test-vm: $(INSTALLED) ## run integration tests on a stock Debian kernel with cgroup v2, under emulation
+	tests/vm/run
 
 check: $(INSTALLED) $(LINTERS) ## formatter, linter and type checker; changes nothing
 	$(BIN)/ruff format --check .

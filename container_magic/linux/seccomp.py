@@ -182,8 +182,8 @@ def _return_value(action: str, errno_ret: int | None) -> int:
     if action != "SCMP_ACT_ERRNO":
         return _ACTIONS[action]
     number = errno.EPERM if errno_ret is None else errno_ret
-    if not 0 < number <= _MAX_ERRNO:
-        raise OptionError(f"errnoRet {number} of a seccomp rule is not in 1..{_MAX_ERRNO}")
+    if not 0 <= number <= _MAX_ERRNO:
+        raise OptionError(f"errnoRet {number} of a seccomp rule is not in 0..{_MAX_ERRNO}")
     return SECCOMP_RET_ERRNO | number
 
 

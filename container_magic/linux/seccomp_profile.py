@@ -54,6 +54,11 @@ AIO = ("io_setup", "io_submit", "io_cancel", "io_destroy", "io_getevents", "io_p
 # MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB: call, position of the flags, bit
 HUGE_PAGES = (("mmap", 3, 0x40000), ("memfd_create", 1, 0x4), ("shmget", 2, 0o4000))
 
+# asm-generic/resource.h. The limit is 1 when the code starts: that, and not 0, keeps the kernel from handing a dump to
+# a program of the host (fs/coredump.c), so the code must not lower it. It is told that it has: programs that hold
+# secrets set 0 and end when they may not.
+RLIMIT_CORE = 4
+
 # linux/personality.h: PER_LINUX, PER_LINUX32, UNAME26, both, and "only ask"; so neither ADDR_NO_RANDOMIZE nor
 # READ_IMPLIES_EXEC, which undo defences of the process.
 PERSONALITIES = (0x0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF)
@@ -119,14 +124,14 @@ listxattrat llistxattr lremovexattr lseek lsetxattr lstat madvise map_shadow_sta
 mlock mlock2 mlockall mprotect mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend
 mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync munlock munlockall munmap nanosleep newfstatat
 pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll prctl pread64 preadv
-preadv2 prlimit64 process_mrelease pselect6 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom
+preadv2 process_mrelease pselect6 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom
 recvmmsg recvmsg remap_file_pages removexattr removexattrat rename renameat renameat2 restart_syscall rmdir rseq
 rseq_slice_yield rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait
 rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr sched_getparam
 sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam sched_setscheduler sched_yield
 seccomp select semctl semget semop semtimedop sendfile sendmmsg sendmsg sendto set_robust_list set_thread_area
 set_tid_address setfsgid setfsuid setgid setgroups setitimer setpgid setpriority setregid setresgid setresuid setreuid
-setrlimit setsid setsockopt setuid setxattr setxattrat shmat shmctl shmdt shutdown sigaltstack signalfd signalfd4
+setsid setsockopt setuid setxattr setxattrat shmat shmctl shmdt shutdown sigaltstack signalfd signalfd4
 splice stat statfs statmount statx symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time timer_create
 timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime times tkill
 truncate umask uname unlink unlinkat uretprobe utime utimensat utimes vfork vmsplice wait4 waitid write writev
@@ -155,6 +160,16 @@ def _mode_rules() -> Iterator[SyscallRule]:
         yield _allow(name)
     # openat2 has flags and mode in memory, where no filter reaches; nobody needs it who has openat
     yield _refuse("openat2", errno_ret=errno.ENOSYS)
+
+
+def _core_limit_rules() -> Iterator[SyscallRule]:
+    yield _refuse("setrlimit", _int_is(0, RLIMIT_CORE), errno_ret=0)
+    yield _allow("setrlimit")
+    # a call that only asks passes; to ask and to set in one call is what no filter can answer
+    setting = (_int_is(1, RLIMIT_CORE), SyscallArg(index=2, op="SCMP_CMP_NE", value=0))
+    yield _refuse("prlimit64", *setting, SyscallArg(index=3, op="SCMP_CMP_EQ", value=0), errno_ret=0)
+    yield _refuse("prlimit64", *setting, SyscallArg(index=3, op="SCMP_CMP_NE", value=0), errno_ret=errno.EPERM)
+    yield _allow("prlimit64")
 
 
 def _huge_page_rules() -> Iterator[SyscallRule]:
@@ -187,6 +202,7 @@ def _conditional_rules() -> tuple[SyscallRule, ...]:
         # fs.aio-max-nr is one number for the whole host; libaio's users fall back
         *(_refuse(name, errno_ret=errno.ENOSYS) for name in AIO),
         *_huge_page_rules(),
+        *_core_limit_rules(),
     )
 
 

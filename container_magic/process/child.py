@@ -29,7 +29,9 @@ _MAX_FDS = 250
 _USER_SYSCTLS = {"max_user_namespaces": b"0", "max_inotify_instances": b"32", "max_inotify_watches": b"8192"}
 # counted for the user on the host as well, or a way past the CPU controller
 _RLIMITS = (
-    (resource.RLIMIT_CORE, 0),
+    # not 0: that does not keep the kernel from piping a dump to a program of the host, 1 does (fs/coredump.c); for a
+    # dump to a file both are too little. The seccomp profile keeps it there
+    (resource.RLIMIT_CORE, 1),
     (resource.RLIMIT_MSGQUEUE, 256 * 1024),
     (resource.RLIMIT_NICE, 0),
     (resource.RLIMIT_RTPRIO, 0),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from test_hardening_escape import hacking
@@ -137,6 +142,45 @@ class TestKernel:
 
         assert report.exit_signal == signal.SIGABRT
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("call", ["setrlimit", "prlimit", "shell"])
+    def test_limit_for_core_dumps_stays_at_one(self, inside, call):
+        """1 keeps a dump from a core_pattern that is a pipe, 0 would not; who sets 0 is told that it is so."""
+        found = inside(
+            """
+            import ctypes, resource, subprocess
+            libc = ctypes.CDLL(None, use_errno=True)
+            zero = (ctypes.c_ulong * 2)(0, 0)
+            old = (ctypes.c_ulong * 2)(7, 7)
+            done = {
+                'setrlimit': lambda: libc.setrlimit(4, zero),
+                'prlimit': lambda: libc.prlimit(0, 4, zero, None),
+                'shell': lambda: subprocess.call(['sh', '-c', 'ulimit -c 0']),
+            }['CALL']()
+            both = libc.prlimit(0, 4, zero, old)
+            answer([done, both, ctypes.get_errno(), list(old), resource.getrlimit(4)])
+            """.replace("CALL", call)
+        )
+
+        assert found == [0, -1, errno.EPERM, [7, 7], [1, 1]]
+
+    def test_crash_starts_no_program_of_the_host(self, run):
+        """A dump goes to no ``|PROGRAM``, though the code lowers its limit first; outside the same crash does."""
+        pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+        if not pattern.startswith("|/usr/bin/tee "):
+            pytest.skip("core_pattern of this host is not the machine's of tests/vm: it is not ours to set")
+        dump = Path(pattern.split()[1])
+        code = "import os, resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); os.abort()"
+
+        report = run(code)
+
+        assert report.exit_signal == signal.SIGABRT
+        time.sleep(0.5)
+        assert not dump.exists()
+        subprocess.run([sys.executable, "-c", code], check=False)
+        while not dump.exists():
+            time.sleep(0.05)
+        dump.unlink()
 
     def test_usermode_helpers_of_the_kernel_cannot_be_set(self, inside):
         """core_pattern, modprobe, uevent_helper, release_agent, binfmt_misc: what the kernel would run as host root."""

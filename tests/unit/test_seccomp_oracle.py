@@ -39,8 +39,9 @@ FIRST = [
     0x7E020011,
     0xFFFFFFFF,
 ]
-SECOND = [0, 1, 3, 0x5401, 0x5412, 0x5413, 0x541C, 0x5423]
+SECOND = [0, 1, 3, 4, 0x5401, 0x5412, 0x5413, 0x541C, 0x5423]
 THIRD = [0, 6, 9]
+FOURTH = [0, 5]
 
 
 def libseccomp_knows(machine: str) -> dict[str, int]:
@@ -51,7 +52,9 @@ def libseccomp_knows(machine: str) -> dict[str, int]:
 
 def value(rule: SyscallRule) -> int:
     """Return the rule's action as libseccomp and the kernel write it."""
-    return RETURN_VALUES[rule.action] | ((rule.errno_ret or 1) if rule.action == "SCMP_ACT_ERRNO" else 0)
+    return RETURN_VALUES[rule.action] | (
+        (1 if rule.errno_ret is None else rule.errno_ret) if rule.action == "SCMP_ACT_ERRNO" else 0
+    )
 
 
 def fallback(name: str) -> int:
@@ -98,7 +101,7 @@ def test_verdicts_are_those_of_libseccomp(machine, tmp_path):
     known = libseccomp_knows(machine)
     programs = {default: oracle_program(machine, default, tmp_path) for default in {fallback(name) for name in known}}
     conditional = {name for rule in default_profile().syscalls if rule.args for name in rule.names}
-    grid = list(itertools.product(FIRST, SECOND, THIRD))
+    grid = list(itertools.product(FIRST, SECOND, THIRD, FOURTH))
     grid += [tuple(HIGH | argument for argument in arguments) for arguments in grid]
 
     wrong = []

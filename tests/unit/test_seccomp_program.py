@@ -32,6 +32,7 @@ from container_magic.linux.syscall_table import syscall_numbers
 MACHINES = ("x86_64", "aarch64")
 PROGRAMS = {machine: assemble(default_profile(), machine) for machine in MACHINES}
 CONDITIONAL = {"clone", "clone3", "personality", "ioctl", "socket", "socketpair", "openat2"} | {
+    "setrlimit", "prlimit64",
     "mmap", "memfd_create", "shmget",
     "io_setup", "io_submit", "io_cancel", "io_destroy", "io_getevents", "io_pgetevents",
     "chmod", "fchmod", "fchmodat", "fchmodat2", "mkdir", "mkdirat", "mknod", "mknodat", "creat", "open", "openat",
@@ -145,6 +146,11 @@ CASES = [
     ("io_setup", (8, 0), ERRNO | ENOSYS),
     *(("mmap", (0, 4096, 3, flags, -1 & HIGH, 0), verdict) for flags, verdict in ((0x22, ALLOW), (0x40022, EPERM))),
     *(("memfd_create", (0, flags), verdict) for flags, verdict in ((1, ALLOW), (5, EPERM))),
+    *(("setrlimit", (limit, 1), verdict) for limit, verdict in ((4, ERRNO), (HIGH | 4, ERRNO), (3, ALLOW), (7, ALLOW))),
+    *(("prlimit64", (0, limit, 1, 0), verdict) for limit, verdict in ((4, ERRNO), (HIGH | 4, ERRNO), (7, ALLOW))),
+    ("prlimit64", (0, 4, HIGH, 0), ERRNO),
+    ("prlimit64", (0, 4, 1, HIGH), EPERM),
+    ("prlimit64", (0, 4, 0, 1), ALLOW),
     *(("shmget", (0, 4096, flags), verdict) for flags, verdict in ((0o1600, ALLOW), (0o5600, EPERM))),
 ]
 
@@ -213,13 +219,13 @@ RULES = st.builds(
     SyscallRule,
     names=st.lists(st.sampled_from(sorted(syscall_numbers("x86_64"))), min_size=1, max_size=40).map(tuple),
     action=ACTIONS,
-    errno_ret=st.one_of(st.none(), st.integers(1, 4095)),
+    errno_ret=st.one_of(st.none(), st.integers(0, 4095)),
     args=st.lists(ARGS, max_size=4).map(tuple),
 )
 PROFILES = st.builds(
     SeccompProfile,
     default_action=ACTIONS,
-    default_errno_ret=st.one_of(st.none(), st.integers(1, 4095)),
+    default_errno_ret=st.one_of(st.none(), st.integers(0, 4095)),
     architectures=st.just(("SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64")),
     syscalls=st.lists(RULES, max_size=20).map(tuple),
 )
@@ -302,7 +308,7 @@ def test_profile_for_other_architectures_is_refused():
     "rule",
     [
         SyscallRule(names=("read",), action="SCMP_ACT_NOTIFY"),
-        SyscallRule(names=("read",), action="SCMP_ACT_ERRNO", errno_ret=0),
+        SyscallRule(names=("read",), action="SCMP_ACT_ERRNO", errno_ret=-1),
         SyscallRule(names=("read",), action="SCMP_ACT_ERRNO", errno_ret=4096),
         SyscallRule(names=("read",), action="SCMP_ACT_ALLOW", args=(SyscallArg(index=6, value=0, op="SCMP_CMP_EQ"),)),
         SyscallRule(names=("read",), action="SCMP_ACT_ALLOW", args=(SyscallArg(index=0, value=-1, op="SCMP_CMP_EQ"),)),

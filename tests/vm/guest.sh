@@ -16,6 +16,7 @@ prepare() {
     mount -t ext4 /dev/vda /home
     mount --bind /home/etc /etc
     mount -t tmpfs -o mode=1777 tmpfs /tmp
+    echo '|/usr/bin/tee /run/dumped' >/proc/sys/kernel/core_pattern
     install -d -m 0700 -o 1000 -g 100 /run/user/1000
     # the groups as systemd lays them out: a service, a login session, a user manager with a delegated subtree
     mkdir -p $groups/system.slice/tests.service $user/session-1.scope $user/user@1000.service/app.slice
