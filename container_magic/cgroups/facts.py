@@ -76,23 +76,25 @@ def probe(
     access: Access = os.access,
     pid: int | None = None,
     uid: int | None = None,
+    process: str = "self",
 ) -> CgroupFacts:
-    """Find out what this process may do with cgroups; reads only, changes nothing.
+    """Find out what a process of this user may do with cgroups; reads only, changes nothing.
 
     Args:
         proc: The procfs mount.
         sys: The sysfs mount.
         access: ``os.access`` (a test gives another).
-        pid: This process's id.
-        uid: This process's effective user id.
+        pid: The process's id; None = this one's.
+        uid: Its effective user id; None = this one's.
+        process: The name of its folder below ``proc``.
     """
-    found = hierarchies(proc)
+    found = hierarchies(proc, process)
     pid = os.getpid() if pid is None else pid
     uid = os.geteuid() if uid is None else uid
     v1 = tuple(hierarchy for hierarchy in found if not hierarchy.v2)
     v2 = next((hierarchy for hierarchy in found if hierarchy.v2), None)
     memory = _keyed_bytes(files.read(None, str(proc / "meminfo")))
-    status = files.read(None, str(proc / "self/status"))
+    status = files.read(None, str(proc / process / "status"))
     facts = CgroupFacts(
         setup=_setup(v1, v2),
         memory_total_bytes=memory.get("MemTotal", 0),

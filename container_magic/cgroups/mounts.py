@@ -36,31 +36,31 @@ class _Mount:
     read_only: bool
 
 
-def hierarchies(proc: Path) -> tuple[Hierarchy, ...]:
+def hierarchies(proc: Path, process: str = "self") -> tuple[Hierarchy, ...]:
     """Return the hierarchies that are mounted and hold v1 controllers or are v2, each once.
 
-    Reads ``self/cgroup`` and ``self/mountinfo`` below ``proc``; no path is assumed and no order of comma lists.
+    Reads ``cgroup`` and ``mountinfo`` of ``process`` below ``proc``; no path is assumed and no order of comma lists.
     """
-    own_paths = _own_paths(proc)
+    own_paths = _own_paths(proc / process)
     groups: dict[tuple[str, ...], list[_Mount]] = {}
-    for mount in _mounts(proc):
+    for mount in _mounts(proc / process):
         groups.setdefault(("",) if mount.v2 else mount.controllers, []).append(mount)
     return tuple(_hierarchy(mounts, own_paths) for mounts in groups.values())
 
 
-def _own_paths(proc: Path) -> dict[str, str]:
-    """Return controller -> path of the own group as ``self/cgroup`` gives it; v2 has the key ''."""
+def _own_paths(process: Path) -> dict[str, str]:
+    """Return controller -> path of the own group as its file ``cgroup`` gives it; v2 has the key ''."""
     paths = {}
-    for line in _read(proc / "self/cgroup").splitlines():
+    for line in _read(process / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             paths[controller] = path
     return paths
 
 
-def _mounts(proc: Path) -> list[_Mount]:
+def _mounts(process: Path) -> list[_Mount]:
     mounts = []
-    for line in _read(proc / "self/mountinfo").splitlines():
+    for line in _read(process / "mountinfo").splitlines():
         fields = line.split(" ")
         dash = fields.index("-", 6)
         fstype, super_options = fields[dash + 1], fields[dash + 3].split(",")

@@ -19,16 +19,16 @@ _PROBE = "container_magic-probe-"
 _OLD_SECONDS = 30.0
 
 
-def prepare(facts: CgroupFacts) -> CgroupFacts:
+def prepare(facts: CgroupFacts, pid: int = 0) -> CgroupFacts:
     """Make the bases usable and return the facts as they are then.
 
-    v2: makes the base group, enables its controllers, and moves this process (never another) into ``client_leaf`` if
-    the facts have one. Both versions: makes and removes one group per base, to see whether that works and which files
-    it has. A base that does not work becomes a refusal, not an error.
+    v2: makes the base group, enables its controllers, and moves ``pid``, the process that the facts are of (0 = this
+    one; no other), into ``client_leaf`` if the facts have one. Both versions: makes and removes one group per base, to
+    see whether that works and which files it has. A base that does not work becomes a refusal, not an error.
     """
     if "unified" in facts.bases:
         try:
-            prepare_base(facts.bases["unified"], facts.controllers, facts.client_leaf)
+            prepare_base(facts.bases["unified"], facts.controllers, facts.client_leaf, pid)
         except HostError as error:
             return _without(facts, "unified", error)
         facts = replace(facts, client_leaf="")

@@ -108,17 +108,17 @@ def _candidate(
     return None, f"{group} holds processes of others, so its children cannot have controllers"
 
 
-def prepare_base(path: str, controllers: tuple[str, ...], client_leaf: str) -> None:
+def prepare_base(path: str, controllers: tuple[str, ...], client_leaf: str, pid: int) -> None:
     """Make the base ``path`` (it may exist) and enable the controllers for the groups in it.
 
-    With ``client_leaf`` set, this process (and no other) moves into that group first.
+    With ``client_leaf`` set, the process ``pid`` (0 = this one), and no other, moves into that group first.
 
     Raises:
         HostError: The kernel refuses one of the steps.
     """
     if client_leaf:
         _make_missing(client_leaf)
-        files.write(None, f"{client_leaf}/cgroup.procs", "0")
+        files.write(None, f"{client_leaf}/cgroup.procs", str(pid))
     _make_missing(path)
     for group in (os.path.dirname(path), path):
         enabled = files.read(None, f"{group}/cgroup.subtree_control").split()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import stat
 import sys
 from dataclasses import dataclass, replace
@@ -39,11 +40,13 @@ _PLAIN = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
 _READ_ONLY = _PLAIN | c.MOUNT_ATTR_RDONLY
 # any directory that surely exists and that nothing of the view lies in: hidden before the root is exchanged
 _STAGE = "/proc"
+_MAX_CONFIG_BYTES = 65536
+_MAX_FDS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class BootConfig:
-    """What boot needs to know; given as JSON on its command line."""
+    """What boot needs to know; comes as JSON over its control socket, with descriptors."""
 
     tree: HostTree
     rootless: bool
@@ -53,15 +56,21 @@ class BootConfig:
     """Directory of this package on the host."""
     executable: str
     subordinate: SubordinateIds | None
-    fds: dict[str, int]
-    """Descriptors handed on to the zygote, by purpose."""
+    fds: tuple[str, ...]
+    """What the descriptors that come with this are for; they are handed on to the zygote."""
     entry: str
     """Python source that the zygote runs."""
 
 
 def main(argument: str) -> None:
-    """Build the view that ``argument`` (a ``BootConfig`` as JSON) describes and execute the zygote in it."""
-    config = build(BootConfig, json.loads(argument))
+    """Ask the socket ``argument`` (a descriptor's number) for a ``BootConfig`` and execute the zygote in its view."""
+    control = socket.socket(fileno=int(argument))
+    control.send(b"[]")  # in its cgroup, wherever that is: the client looks before it decides
+    message, received, _, _ = socket.recv_fds(control, _MAX_CONFIG_BYTES, _MAX_FDS)
+    if not message:
+        return
+    config = build(BootConfig, json.loads(message))
+    own = {"control": control.detach(), **dict(zip(config.fds, received, strict=True))}
     os.umask(0o022)  # the caller's may be such that nobody else could enter the view's directories
     reset_signals()
     if config.rootless:
@@ -73,7 +82,7 @@ def main(argument: str) -> None:
     syscalls.mount("", "/", None, c.MS_REC | c.MS_PRIVATE)
     has_mounts = build_view(config, idmap)
     view = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    fds = {**config.fds, "host_view": host_view, "view": view, "idmap": idmap}
+    fds = {**own, "host_view": host_view, "view": view, "idmap": idmap}
     for fd in fds.values():
         if fd >= 0:
             os.set_inheritable(fd, True)

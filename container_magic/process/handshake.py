@@ -113,6 +113,16 @@ def dump_plan(plan: Plan) -> bytes:
     return pickle.dumps(plan, protocol=pickle.HIGHEST_PROTOCOL)
 
 
+def memory_file(name: str, data: bytes) -> int:
+    """Return a descriptor of an anonymous file that holds ``data``, read position at its beginning."""
+    fd = os.memfd_create(f"container_magic-{name}", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
 def load_plan(fd: int) -> Plan:
     """Return what ``dump_plan`` was given, from a memfd that others read as well."""
     plan: Plan = pickle.loads(os.pread(fd, os.fstat(fd).st_size, 0))

@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import json
 import os
-import select
 import socket
 import subprocess
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from container_magic.cgroups.prepare import open_bases, prepare
-from container_magic.errors import HostError, InternalError
-from container_magic.host import HostFeatures, probe, with_cgroups, with_subordinate
-from container_magic.planner import make_plan
-from container_magic.process.boot import BootConfig
-from container_magic.process.handshake import dump_plan
-from container_magic.rootfs.host import HostTree, host_tree, interpreter_prefixes, with_mounts
+from container_magic.errors import InternalError
+from container_magic.host import HostFeatures, probe
+from container_magic.rootfs.host import HostTree
+from container_magic.runtime.start import start_zygote
 from container_magic.runtime.sweep import runtime_directory, sweep
-from container_magic.spec import ContainerSpec
 
-# written out: only the zygote needs what server.py imports
-_ENTRY = "from container_magic.runtime.server import main; main()"
-_BOOT = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from container_magic.process.boot import main; main(sys.argv[1])"
-)
-_START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
-_DEATH_CHECK_SECONDS = 0.05
-_GREETING_BYTES = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,103 +95,14 @@ def _forget() -> None:
 
 
 def _start() -> Zygote:
-    features = probe()
-    features = with_cgroups(features, prepare(features.cgroups))
-    try:
-        return _start_with(features)
-    except HostError:
-        if features.subordinate is None:
-            raise
-        # the helpers are there and refuse (not set-user-ID, a map of their own): one id is enough for all but --user
-        return _start_with(with_subordinate(features, None))
-
-
-def _start_with(features: HostFeatures) -> Zygote:
     directory = runtime_directory()
     sweep(directory)
-    tree = host_tree(interpreter_prefixes())
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    bases = open_bases(features.cgroups.bases)
-    runtime_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    pattern = memory_file("pattern", dump_plan(make_plan(ContainerSpec(), features, tree.lowers, "0" * 64)))
-    fds = {"control": theirs.fileno(), "runtime": runtime_fd, "pattern": pattern}
-    fds.update({f"cg:{key}": fd for key, fd in bases.items()})
-    try:
-        process, has_mounts = _boot(features, tree, fds, ours)
-    finally:
-        theirs.close()
-        for fd in {runtime_fd, pattern, *bases.values()}:
-            os.close(fd)
-    tree = with_mounts(tree, has_mounts)
+    started = start_zygote(probe(), directory)
     return Zygote(
-        process=process, control=ours, features=features, tree=tree, directory=directory, owner_pid=os.getpid()
+        process=started.process,
+        control=started.control,
+        features=started.features,
+        tree=started.tree,
+        directory=directory,
+        owner_pid=os.getpid(),
     )
-
-
-def memory_file(name: str, data: bytes) -> int:
-    """Return a descriptor of an anonymous file that holds ``data``, read position at its beginning."""
-    fd = os.memfd_create(f"container_magic-{name}", os.MFD_CLOEXEC)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def _boot(
-    features: HostFeatures, tree: HostTree, fds: dict[str, int], ours: socket.socket
-) -> tuple[subprocess.Popen[bytes], list[str]]:
-    package = Path(__file__).resolve().parent.parent
-    config = BootConfig(
-        tree=tree,
-        rootless=features.rootless,
-        id_mappings=features.id_mappings,
-        subordinate=features.subordinate,
-        package=str(package),
-        executable=sys.executable,
-        fds=fds,
-        entry=_ENTRY,
-    )
-    with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                "-B",
-                "-c",
-                _BOOT,
-                str(package.parent),
-                json.dumps(dataclasses.asdict(config)),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=complaints,
-            pass_fds=list(set(fds.values())),
-            # no variable of the caller's reaches the zygote: tokens live there
-            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-            cwd="/",
-            start_new_session=True,
-        )
-        return process, _await_greeting(process, ours, complaints)
-
-
-def _await_greeting(process: subprocess.Popen[bytes], ours: socket.socket, complaints: IO[bytes]) -> list[str]:
-    """Wait for the zygote's first message: the lowers that have mounts below them."""
-    deadline = time.monotonic() + _START_SECONDS
-    # our own copy of the other end is open, so a death does not read as an end: look for it as well
-    while process.poll() is None and time.monotonic() < deadline:
-        if select.select([ours], [], [], _DEATH_CHECK_SECONDS)[0]:
-            has_mounts: list[str] = json.loads(ours.recv(_GREETING_BYTES))
-            return has_mounts
-    late = process.poll() is None
-    process.kill()
-    process.wait()
-    if late:
-        raise HostError(
-            f"cannot start the zygote: no answer within {_START_SECONDS:g} s", hint="try again: the host is slow"
-        )
-    complaints.seek(0)
-    lines = complaints.read().decode(errors="replace").strip().splitlines()
-    reason = lines[-1] if lines else f"exit status {process.returncode}"
-    raise HostError(f"cannot start the zygote: {reason}", hint="`contain doctor` says what this host can do")

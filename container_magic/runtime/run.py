@@ -32,7 +32,7 @@ from container_magic.events import (
 from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process import handshake
-from container_magic.runtime.client import Zygote, memory_file, zygote
+from container_magic.runtime.client import Zygote, zygote
 from container_magic.runtime.output import OutputGate
 from container_magic.spec import ContainerSpec
 
@@ -88,7 +88,7 @@ class Run:
                 stack.callback(os.close, fds[name])
                 self._streams[reader] = name
             for name, data in (("plan", handshake.dump_plan(self.plan)), ("code", request.code or b"")):
-                fds[name] = memory_file(name, data)
+                fds[name] = handshake.memory_file(name, data)
                 stack.callback(os.close, fds[name])
             try:
                 self._zygote.request(self.plan.spec.network, fds)

@@ -15,6 +15,7 @@ from container_magic.cgroups.prepare import prepare
 from container_magic.errors import ContainError
 from container_magic.events import Limit
 from container_magic.linux.subids import ADD_RANGE
+from container_magic.runtime.client import zygote
 from container_magic.spec import DeviceRate, Resources
 
 _USERNS_PROBE = (
@@ -46,10 +47,17 @@ def doctor() -> list[Check]:
     """Look at this host and try a container; every check is made whatever the others say."""
     checks = [_try(name, check) for name, check in _BASICS]
     if all(check.ok is not False for check in checks):
-        facts = prepare(host.probe().cgroups)
-        checks += _limits(facts)
+        checks += _limits(_cgroup_facts())
         checks.append(_try("a container", _container))
     return checks
+
+
+def _cgroup_facts() -> CgroupFacts:
+    """What containers get: of the zygote, which may be in a scope of its own; of this process when there is none."""
+    try:
+        return zygote().features.cgroups
+    except ContainError:
+        return prepare(host.probe().cgroups)
 
 
 def _try(name: str, check: Callable[[], Check]) -> Check:

@@ -344,7 +344,7 @@ def test_prepare_base_enables_missing_controllers_only(host: Host) -> None:
     base = host.v2_group(top / "container_magic", "cpu memory")
     leaf = host.v2_group(top / "leaf", "")
     host.put(top / "cgroup.subtree_control", "cpu memory\n")
-    prepare_base(str(base), ("memory",), str(leaf))
+    prepare_base(str(base), ("memory",), str(leaf), 0)
     assert (top / "cgroup.subtree_control").read_text() == "cpu memory\n"
     assert (base / "cgroup.subtree_control").read_text() == "+memory"
     assert (leaf / "cgroup.procs").read_text() == "0"

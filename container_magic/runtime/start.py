@@ -1,0 +1,177 @@
+"""Starts a zygote: boot in a process of its own, in a systemd scope where only that gives a cgroup."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from container_magic.cgroups.facts import CgroupFacts
+from container_magic.cgroups.facts import probe as probe_cgroups
+from container_magic.cgroups.prepare import open_bases, prepare
+from container_magic.cgroups.scope import launcher_environment, scope_launcher, without_scope
+from container_magic.errors import HostError
+from container_magic.host import HostFeatures, with_cgroups, with_subordinate
+from container_magic.planner import make_plan
+from container_magic.process.boot import BootConfig
+from container_magic.process.handshake import dump_plan, memory_file
+from container_magic.rootfs.host import HostTree, host_tree, interpreter_prefixes, with_mounts
+from container_magic.spec import ContainerSpec
+
+# written out: only the zygote needs what server.py imports
+_ENTRY = "from container_magic.runtime.server import main; main()"
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from container_magic.process.boot import main; main(sys.argv[1])"
+)
+_START_SECONDS = 60.0
+_DEATH_CHECK_SECONDS = 0.05
+_MESSAGE_BYTES = 65536
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedZygote:
+    """A zygote that answers: its process, its control socket, and the facts that plans for it are made with."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    features: HostFeatures
+    tree: HostTree
+
+
+def start_zygote(features: HostFeatures, directory: Path) -> StartedZygote:
+    """Start a zygote whose containers keep their state in ``directory``.
+
+    What can be done with less is tried with less: without a scope the limits are refused one by one, without
+    subordinate ids ``--user`` is.
+
+    Raises:
+        HostError: Containers cannot be made on this host; the message says why.
+    """
+    features = with_cgroups(features, prepare(features.cgroups))
+    launcher = scope_launcher(features.cgroups)
+    for attempt, words in _attempts(features, launcher):
+        try:
+            return _start(attempt, directory, words)
+        except HostError as error:
+            failure = error
+            if words:
+                features = with_cgroups(features, without_scope(features.cgroups, error.message))
+    raise failure
+
+
+def _attempts(features: HostFeatures, launcher: tuple[str, ...]) -> Iterator[tuple[HostFeatures, tuple[str, ...]]]:
+    for ids in dict.fromkeys((features.subordinate, None)):
+        for words in dict.fromkeys((launcher, ())):
+            # the helpers may be there and refuse (not set-user-ID, a map of their own): one id then
+            yield with_subordinate(features, ids) if features.rootless else features, words
+
+
+def _start(features: HostFeatures, directory: Path, launcher: Sequence[str]) -> StartedZygote:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            process = _spawn(theirs, complaints, launcher)
+        finally:
+            theirs.close()
+        try:
+            greeting = _Greeting(process=process, control=ours, complaints=complaints)
+            tree = host_tree(interpreter_prefixes())
+            greeting.receive()
+            if launcher:
+                features = with_cgroups(features, _cgroups_of(process.pid))
+            _send_config(ours, features, tree, directory)
+            tree = with_mounts(tree, greeting.receive())
+        except BaseException:
+            process.kill()
+            process.wait()
+            ours.close()
+            raise
+    return StartedZygote(process=process, control=ours, features=features, tree=tree)
+
+
+def _cgroups_of(pid: int) -> CgroupFacts:
+    return prepare(probe_cgroups(pid=pid, process=str(pid)), pid)
+
+
+def _spawn(control: socket.socket, complaints: IO[bytes], launcher: Sequence[str]) -> subprocess.Popen[bytes]:
+    package = Path(__file__).resolve().parent.parent
+    command = (sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(package.parent), str(control.fileno()))
+    return subprocess.Popen(
+        [*launcher, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=complaints,
+        pass_fds=[control.fileno()],
+        # no variable of the caller's reaches the zygote: tokens live there
+        env={"PATH": os.defpath, "LANG": "C.UTF-8", **(launcher_environment() if launcher else {})},
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+def _send_config(control: socket.socket, features: HostFeatures, tree: HostTree, directory: Path) -> None:
+    """Tell boot what to make, with descriptors of the cgroups' and the state's directories."""
+    fds: dict[str, int] = {}
+    bases = open_bases(features.cgroups.bases)
+    try:
+        fds.update({f"cg:{key}": fd for key, fd in bases.items()})
+        fds["runtime"] = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        pattern = make_plan(ContainerSpec(), features, tree.lowers, "0" * 64)
+        fds["pattern"] = memory_file("pattern", dump_plan(pattern))
+        config = _config(features, tree, tuple(fds))
+        socket.send_fds(control, [json.dumps(dataclasses.asdict(config)).encode()], list(fds.values()))
+    finally:
+        for fd in set(fds.values()) | set(bases.values()):
+            os.close(fd)
+
+
+def _config(features: HostFeatures, tree: HostTree, fds: tuple[str, ...]) -> BootConfig:
+    return BootConfig(
+        tree=tree,
+        rootless=features.rootless,
+        id_mappings=features.id_mappings,
+        subordinate=features.subordinate,
+        package=str(Path(__file__).resolve().parent.parent),
+        executable=sys.executable,
+        fds=fds,
+        entry=_ENTRY,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Greeting:
+    """Waits for messages of a process that may die first."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    complaints: IO[bytes]
+
+    def receive(self) -> list[str]:
+        """Return the next message; boot's first says nothing, the zygote's names the lowers with mounts below them."""
+        deadline = time.monotonic() + _START_SECONDS
+        # the end of the socket, or the death of a launcher that never knew of it
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if select.select([self.control], [], [], _DEATH_CHECK_SECONDS)[0]:
+                message = self.control.recv(_MESSAGE_BYTES)
+                if message:
+                    names: list[str] = json.loads(message)
+                    return names
+                self.process.wait(_START_SECONDS)
+        if self.process.poll() is None:
+            raise HostError(
+                f"cannot start the zygote: no answer within {_START_SECONDS:g} s", hint="try again: the host is slow"
+            )
+        self.complaints.seek(0)
+        lines = self.complaints.read().decode(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else f"exit status {self.process.returncode}"
+        raise HostError(f"cannot start the zygote: {reason}", hint="`contain doctor` says what this host can do")
