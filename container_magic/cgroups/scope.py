@@ -19,15 +19,22 @@ _VARIABLES = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 def scope_launcher(facts: CgroupFacts, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """Return the words to put before a command so that it runs in a scope of its own; empty where that is no help.
 
-    It is none where groups can be made already, on cgroup v1 (nothing can be delegated), and without a manager.
+    It is none in a scope or service that is the user's to divide already, on cgroup v1 (nothing can be delegated), and
+    without a manager.
     """
     program = shutil.which("systemd-run")
-    if facts.setup != "unified" or facts.bases or os.geteuid() == 0 or program is None:
+    if facts.setup != "unified" or os.geteuid() == 0 or program is None or not _is_managed(facts.bases):
         return ()
     if not os.path.exists(f"{environ.get('XDG_RUNTIME_DIR', '')}/systemd/private"):
         return ()
     words = ("--user", "--scope", "--quiet", "--collect", "--property=Delegate=yes", "--description=container_magic")
     return (program, *words, "--")
+
+
+def _is_managed(bases: Mapping[str, str]) -> bool:
+    """Whether there is no base, or one in a group that the manager divides itself (its own, or a slice)."""
+    unit = os.path.basename(os.path.dirname(bases.get("unified", "")))
+    return not unit or unit.endswith(".slice") or unit.startswith("user@")
 
 
 def launcher_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -59,7 +59,8 @@ def find_base(
             reasons.append(reason)
         elif best is None or len(base.controllers) > len(best.controllers):
             best = base
-        if group == hierarchy.top:
+        # above a unit of systemd's that is given away are groups that systemd divides itself
+        if group == hierarchy.top or (best is not None and group.endswith((".scope", ".service"))):
             break
         group = os.path.dirname(group)
     if best is None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -57,23 +57,24 @@ def start_zygote(features: HostFeatures, directory: Path) -> StartedZygote:
     Raises:
         HostError: Containers cannot be made on this host; the message says why.
     """
-    features = with_cgroups(features, prepare(features.cgroups))
     launcher = scope_launcher(features.cgroups)
-    for attempt, words in _attempts(features, launcher):
-        try:
-            return _start(attempt, directory, words)
-        except HostError as error:
-            failure = error
-            if words:
-                features = with_cgroups(features, without_scope(features.cgroups, error.message))
+    no_scope = ""
+    for ids in dict.fromkeys((features.subordinate, None)):
+        # the helpers may be there and refuse (not set-user-ID, a map of their own): one id then
+        attempt = with_subordinate(features, ids) if features.rootless else features
+        for words in dict.fromkeys((launcher, ())):
+            try:
+                return _start(attempt if words else _prepared(attempt, no_scope), directory, words)
+            except HostError as error:
+                failure = error
+                no_scope = error.message if words else no_scope
     raise failure
 
 
-def _attempts(features: HostFeatures, launcher: tuple[str, ...]) -> Iterator[tuple[HostFeatures, tuple[str, ...]]]:
-    for ids in dict.fromkeys((features.subordinate, None)):
-        for words in dict.fromkeys((launcher, ())):
-            # the helpers may be there and refuse (not set-user-ID, a map of their own): one id then
-            yield with_subordinate(features, ids) if features.rootless else features, words
+def _prepared(features: HostFeatures, no_scope: str) -> HostFeatures:
+    """Return ``features`` with what groups this process can make ready itself; ``no_scope``: why not in a scope."""
+    cgroups = prepare(features.cgroups)
+    return with_cgroups(features, without_scope(cgroups, no_scope) if no_scope else cgroups)
 
 
 def _start(features: HostFeatures, directory: Path, launcher: Sequence[str]) -> StartedZygote:

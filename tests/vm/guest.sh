@@ -26,6 +26,21 @@ prepare() {
     done
 }
 
+# the user's service manager and bus, where logind would have put them
+start_manager() {
+    local group=$user/user@1000.service/init.scope run=/run/user/1000
+    mkdir -p $group /run/systemd/system
+    chown -R 1000:100 $user/user@1000.service
+    (
+        echo $BASHPID >$group/cgroup.procs
+        exec env -i PATH=/usr/bin:/bin HOME=/home/student XDG_RUNTIME_DIR=$run \
+            DBUS_SESSION_BUS_ADDRESS=unix:path=$run/bus setpriv --reuid=1000 --regid=100 --clear-groups \
+            sh -c 'dbus-daemon --session --address=unix:path=$XDG_RUNTIME_DIR/bus --nofork --nopidfile & exec /lib/systemd/systemd --user'
+    ) >"$results/manager.log" 2>&1 </dev/null &
+    for _ in $(seq 600); do [ -S $run/systemd/private ] && [ -S $run/bus ] && return; sleep 0.1; done
+    echo "no user manager" >&2
+}
+
 # in PHASE COMMAND...: run it as the phase's user, in the phase's cgroup
 in_phase() {
     local phase=$1 group ids=() variables=(HOME=/home/student XDG_RUNTIME_DIR=)
@@ -47,6 +62,18 @@ in_phase() {
         ids=(--reuid=1000 --regid=100 --clear-groups)
         variables=(HOME=/home/student XDG_RUNTIME_DIR=/run/user/1000)
         ;;
+    user-systemd)
+        # a terminal of a desktop: its group holds processes of others, so only the user's manager can help
+        start_manager
+        group=$user/user@1000.service/app.slice/terminal.scope
+        mkdir -p $group
+        chown 1000:100 $group $group/cgroup.{procs,subtree_control,threads}
+        sleep infinity &
+        echo $! >$group/cgroup.procs
+        ids=(--reuid=1000 --regid=100 --clear-groups)
+        variables=(HOME=/home/student XDG_RUNTIME_DIR=/run/user/1000
+            DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus)
+        ;;
     esac
     (
         echo $BASHPID >$group/cgroup.procs
@@ -62,6 +89,7 @@ test_phase() {
     root) lists=(common isolation limits root) ;;
     user) lists=(common isolation user) ;;
     user-delegated) lists=(common limits user-delegated) ;;
+    user-systemd) lists=(user-systemd) ;;
     esac
     echo "=== $phase, $(uname -r), $(cut -d. -f1 /proc/uptime) s after the start"
     for list in "${lists[@]}"; do grep -v '^#' "$selection/$list.txt"; done >/run/selected

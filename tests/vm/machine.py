@@ -1,11 +1,12 @@
 """Boot a stock Debian kernel with cgroup v2 under emulation and run the selected integration tests in it.
 
-Three times: as root, as an ordinary user, and as an ordinary user with a delegated cgroup. The machine's root is this
-host's, read-only over 9p (virtme-ng); its /home is an ext4 image with the package in a virtual environment. KVM is not
-used: it is missing or of no use in most places that run this. Everything made lies below build/vm.
+Four times: as root, as an ordinary user, as one with a delegated cgroup, and as one with a systemd manager. The
+machine's root is this host's, read-only over 9p (virtme-ng); its /home is an ext4 image with the package in a virtual
+environment. KVM is not used: it is missing or of no use in most places that run this. Everything made lies below
+build/vm.
 
     tests/vm/run                                        all of it; `make test-vm`
-    tests/vm/run --as user                              one of the three
+    tests/vm/run --as user                              one of the four
     tests/vm/run --as user --shell-command 'contain doctor'
 """
 
@@ -31,7 +32,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BUILD = CHECKOUT / "build/vm"
 RESULTS = BUILD / "results"
 SYSTEM_PYTHON = "/usr/bin/python3"
-PHASES = ("root", "user", "user-delegated")
+PHASES = ("root", "user", "user-delegated", "user-systemd")
 # against a hang; on two idle cores it takes less than half of that
 LIMIT_SECONDS = 1200.0
 
@@ -43,6 +44,8 @@ PROGRAMS = {
     "udevadm": "udev",
     "mke2fs": "e2fsprogs",
     "setpriv": "util-linux",
+    "systemd-run": "systemd",
+    "dbus-daemon": "dbus-daemon",
 }
 # what the guest's programs and the container's template look up; the host's whole /etc over 9p takes ten seconds
 ETC = (
