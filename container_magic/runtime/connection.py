@@ -19,6 +19,16 @@ _FLUSH_SECONDS = 5.0
 _RECEIVE_BYTES = 65536
 
 
+def _hint(text: str) -> str:
+    if "'proc on " in text:
+        # "mount too revealing": a new procfs would show what is masked in the one around it
+        return (
+            "the surrounding container masks parts of /proc: start it with --security-opt systempaths=unconfined "
+            "(Docker) or --security-opt unmask=ALL (Podman)"
+        )
+    return "`contain doctor` says what this host can do"
+
+
 class ClientGoneError(Exception):
     """The client closed its socket or died: nobody waits for this container."""
 
@@ -143,8 +153,7 @@ class Connection:
         message = handshake.receive(end)
         if message[:1] == handshake.FAILED:
             text = message[1:].decode(errors="replace")
-            hint = "`contain doctor` says what this host can do"
-            raise HostError(f"cannot make the container: {text}", hint=hint)
+            raise HostError(f"cannot make the container: {text}", hint=_hint(text))
         return message == handshake.READY
 
     def await_start(self, init_pidfd: int) -> None:

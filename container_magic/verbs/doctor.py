@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -18,13 +19,20 @@ from container_magic.linux.subids import ADD_RANGE
 from container_magic.runtime.client import zygote
 from container_magic.spec import DeviceRate, Resources
 
-_USERNS_PROBE = (
-    "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True); "
-    "sys.exit(ctypes.get_errno() if libc.unshare(0x10000000) else 0)"
-)
+# with a map: AppArmor on Ubuntu lets the namespace be made and refuses what it is for
+_USERNS_PROBE = """
+import ctypes, os, sys
+own = f"0 {os.geteuid()} 1"
+if ctypes.CDLL(None, use_errno=True).unshare(0x10000000):
+    sys.exit(ctypes.get_errno())
+try:
+    with open("/proc/self/uid_map", "w") as file:
+        file.write(own)
+except OSError as error:
+    sys.exit(error.errno)
+"""
 _SWITCHES = (
     ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
-    ("/proc/sys/user/max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=15000"),
     (
         "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
         "1",
@@ -98,8 +106,23 @@ def _user_namespaces() -> Check:
     probe = subprocess.run([sys.executable, "-I", "-S", "-c", _USERNS_PROBE], capture_output=True, check=False)
     if probe.returncode == 0:
         return Check(name="user namespaces", ok=True, detail="can be made")
-    remedy = next((text for path, bad, text in _SWITCHES if _reads(path) == bad), "allow unshare(CLONE_NEWUSER) here")
-    return Check(name="user namespaces", ok=False, detail=os.strerror(probe.returncode), remedy=f"as root: {remedy}")
+    detail = os.strerror(probe.returncode)
+    return Check(name="user namespaces", ok=False, detail=detail, remedy=_userns_remedy(probe.returncode))
+
+
+def _userns_remedy(number: int) -> str:
+    """Return what would let an unshare succeed that failed with this errno."""
+    if number == errno.ENOSPC:  # this namespace's number, or that of one around it
+        return "as root, also of the surrounding container: sysctl -w user.max_user_namespaces=15000"
+    for path, bad, text in _SWITCHES:
+        if _reads(path) == bad:
+            return f"as root: {text}"
+    if "Seccomp:\t2" in _reads("/proc/self/status"):
+        return (
+            "a seccomp filter refuses it: start the surrounding container with a profile that allows unshare, clone "
+            "and mount (Docker: --security-opt seccomp=unconfined --security-opt systempaths=unconfined)"
+        )
+    return "allow unshare(CLONE_NEWUSER) here: a security module refuses it"
 
 
 def _overlay() -> Check:
@@ -177,7 +200,7 @@ def _container() -> Check:
     try:
         report = run("print(6 * 7)")
     except ContainError as error:
-        return Check(name="a container", ok=False, detail=error.message)
+        return Check(name="a container", ok=False, detail=error.message, remedy=error.hint)
     good = report.ok and report.stdout == "42\n"
     detail = (
         f"made, run and removed in {report.usage.startup_seconds or 0:.3f} s"
