@@ -604,7 +604,8 @@ class TestSamples:
         assert len(samples) >= 3
         assert [s.time for s in samples] == sorted(s.time for s in samples)
         assert all(first.cpu_seconds <= second.cpu_seconds for first, second in itertools.pairwise(samples))
-        assert samples[-1].memory_bytes >= 30 * MB
+        # not the last one: it may have been taken while the memory was being given back
+        assert max(sample.memory_bytes for sample in samples) >= 30 * MB
         assert 0 < samples[-1].time <= report.usage.wall_seconds + 0.1
 
     def test_io_is_counted_or_unknown(self, run):
