@@ -231,13 +231,13 @@ def _is_open(fd: int) -> bool:
 
 
 def _stream(request: RunRequest, *, quiet: bool) -> RunReport:
-    from container_magic.events import Output
+    from container_magic.events import Output, until_exited
     from container_magic.report import ReportBuilder
     from container_magic.verbs.run import open_run
 
     builder = ReportBuilder()
     with open_run(request) as run:
-        for event in run:
+        for event in until_exited(run):
             if isinstance(event, Output):
                 _pass_on(event, quiet=quiet)
             builder.add(event)

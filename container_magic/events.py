@@ -8,11 +8,9 @@ monotonic clock since ``Started`` unless a field says otherwise.
 from __future__ import annotations
 
 import base64
-import dataclasses
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from container_magic.spec import build
 
 LimitName = Literal["memory", "wall", "cpu", "output"]
 StreamName = Literal["stdout", "stderr"]
@@ -149,19 +147,32 @@ _TYPES: dict[str, type] = {
 }
 
 
+def until_exited(running: Iterable[Event]) -> Iterator[Event]:
+    """Yield the events up to ``Exited``: all that a report needs; the removal goes on without the caller."""
+    for event in running:
+        yield event
+        if isinstance(event, Exited):
+            return
+
+
 def to_dict(event: Event) -> dict[str, Any]:
     """Return ``event`` as plain JSON types; ``type`` names its class, ``data`` of an ``Output`` is base64."""
-    fields = dataclasses.asdict(event)
+    fields = {"type": type(event).__name__, **vars(event)}
     if isinstance(event, Output):
         fields["data"] = base64.b64encode(event.data).decode("ascii")
-    return {"type": type(event).__name__, **fields}
+    elif isinstance(event, Exited):
+        fields["usage"] = vars(event.usage)
+    elif isinstance(event, Created):
+        fields["limits"] = [vars(limit) for limit in event.limits]
+        fields["downgrades"] = [vars(downgrade) for downgrade in event.downgrades]
+    return fields
 
 
 def from_dict(data: dict[str, Any]) -> Event:
-    """Rebuild an event from ``to_dict``.
+    """Rebuild an event from ``to_dict``; values are not checked: they come from this package's own supervisor.
 
     Raises:
-        TypeError: The type or a field is unknown, or a value has the wrong type.
+        TypeError: The type or a field is unknown.
     """
     fields = dict(data)
     cls = _TYPES.get(fields.pop("type", ""))
@@ -169,5 +180,12 @@ def from_dict(data: dict[str, Any]) -> Event:
         raise TypeError(f"unknown event {data.get('type')!r}")
     if cls is Output:
         fields["data"] = base64.b64decode(fields["data"], validate=True)
-    event: Event = build(cls, fields)
+    elif cls is CodeError:
+        fields["traceback"] = tuple(fields["traceback"])
+    elif cls is Exited:
+        fields["usage"] = Usage(**fields["usage"])
+    elif cls is Created:
+        fields["limits"] = tuple(Limit(**limit) for limit in fields["limits"])
+        fields["downgrades"] = tuple(Downgrade(**downgrade) for downgrade in fields["downgrades"])
+    event: Event = cls(**fields)
     return event

@@ -19,7 +19,7 @@ from container_magic import options
 from container_magic.display import StreamDecoder, report_full, report_full_html, report_line, report_line_html
 from container_magic.display.failure import failure
 from container_magic.errors import ContainError, OptionError
-from container_magic.events import Failed, Output, StreamName
+from container_magic.events import Failed, Output, StreamName, until_exited
 from container_magic.report import ReportBuilder, RunReport
 
 _USAGE = """Run a cell in a container: %%contain [options], the code below it.
@@ -127,8 +127,8 @@ def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder) -> Non
     # the error becomes the cell's own output: printed by the container as well it would be there twice
     spec = replace(asked.spec, process=replace(asked.spec.process, print_traceback=False))
     try:
-        with open_run(RunRequest(spec=spec, code=_encoded(cell))) as run:
-            for event in run:
+        with open_run(RunRequest(spec=spec, code=_encoded(cell), warm=asked.warm)) as run:
+            for event in until_exited(run):
                 builder.add(event)
                 if isinstance(event, Output):
                     streams.write(event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from container_magic.events import Downgrade, Limit
 from container_magic.linux.userns import IdMapping
@@ -46,6 +46,21 @@ class Plan:
     def cgroup_name(self) -> str:
         """Name of the container's cgroup in every hierarchy."""
         return f"container_magic-{self.container_id}"
+
+    def renewed(self, container_id: str) -> Plan:
+        """Return the plan of the next container like this one: another id, and with it another name of the host."""
+        if container_id == self.container_id:
+            return self
+        old, new = self.container_id, container_id
+        name = self.spec.hostname
+        if name != old[:12]:
+            return replace(self, container_id=new, cgroup_paths=self._paths(new))
+        files = tuple((path, text.replace(name, new[:12])) for path, text in self.files)
+        spec = replace(self.spec, hostname=new[:12])
+        return replace(self, container_id=new, cgroup_paths=self._paths(new), spec=spec, files=files)
+
+    def _paths(self, container_id: str) -> tuple[str, ...]:
+        return tuple(path.replace(self.container_id, container_id) for path in self.cgroup_paths)
 
     def describe(self) -> list[str]:
         """Return what will be done, a line each."""

@@ -107,6 +107,8 @@ class Process:
     user: str = ""
     """``UID[:GID]`` or ``NAME[:GROUP]``; empty = container root, without any capability."""
     rlimits: tuple[Rlimit, ...] = ()
+    preload: tuple[str, ...] = ()
+    """Modules that the interpreter has imported before it is forked."""
     print_traceback: bool = True
     """Whether an uncaught Python exception is also printed to standard error; a notebook shows it as an error."""
 

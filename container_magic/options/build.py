@@ -16,7 +16,7 @@ from container_magic.spec import ContainerSpec, Process, Resources, Root, Watch
 from container_magic.units import Cpus, format_cpuset, format_size
 
 _PARTS = {"process": Process, "root": Root, "resources": Resources, "watch": Watch}
-_OWN_FIELDS = ("result", "report", "quiet", "dry_run", "report_file", "code")
+_OWN_FIELDS = ("warm", "result", "report", "quiet", "dry_run", "report_file", "code")
 _ALTERNATIVES = {"lang": "interpreter", "interpreter": "lang"}
 
 
@@ -27,6 +27,8 @@ class RunOptions:
     spec: ContainerSpec
     lang: str = "python"
     """``python``, ``bash``, ``sh``, or the path that ``--interpreter`` named."""
+    warm: int = 0
+    """Containers like this one that wait for the next run."""
     result: str | None = None
     report: str = "line"
     raise_error: bool = True
@@ -68,7 +70,37 @@ def from_keywords(
     Raises:
         OptionError: A keyword is unknown, or its value malformed or of a wrong type.
     """
-    given, session = layer_of(keywords, front), layer_of(defaults or {}, front)
+    if _is_plain(keywords) and _is_plain(defaults or {}):
+        return _remembered(front, _items(keywords), _items(defaults or {}))
+    return _from_keywords(keywords, defaults or {}, front)
+
+
+_PATHS_AND_VARIABLES = frozenset(keyword for option in OPTIONS if option.repeatable for keyword in option.keywords)
+
+
+def _is_plain(keywords: Mapping[str, Any]) -> bool:
+    """Whether the same keywords mean the same whenever they are said: no path, and no variable of the caller's."""
+    return _PATHS_AND_VARIABLES.isdisjoint(keywords) and all(
+        value is None or isinstance(value, (str, int, float)) for value in keywords.values()
+    )
+
+
+def _items(keywords: Mapping[str, Any]) -> tuple[tuple[str, type, Any], ...]:
+    return tuple((keyword, type(value), value) for keyword, value in keywords.items())  # the type, because 1 == True
+
+
+@functools.lru_cache(maxsize=128)
+def _remembered(
+    front: Front, keywords: tuple[tuple[str, type, Any], ...], defaults: tuple[tuple[str, type, Any], ...]
+) -> RunOptions:
+    def values(items: tuple[tuple[str, type, Any], ...]) -> dict[str, Any]:
+        return {keyword: value for keyword, _, value in items}
+
+    return _from_keywords(values(keywords), values(defaults), front)
+
+
+def _from_keywords(keywords: Mapping[str, Any], defaults: Mapping[str, Any], front: Front) -> RunOptions:
+    given, session = layer_of(keywords, front), layer_of(defaults, front)
     merged = _Merged()
     merged.add(_builtin(), explicit=False)
     # a profile named on the line is a wish of the line: the session's `--net host` must not undo `--profile strict`
@@ -167,4 +199,4 @@ class _Merged(Layer):
 def _language(is_path: bool, lang: str) -> dict[str, Any]:
     if lang == "python" and not is_path:
         return {}
-    return {"kind": "exec", "args": (lang,), "stdin_is_code": True}
+    return {"kind": "exec", "args": (lang,), "stdin_is_code": True, "preload": ()}

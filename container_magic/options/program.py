@@ -21,7 +21,7 @@ def for_command(spec: ContainerSpec, args: Sequence[str]) -> ContainerSpec:
             raise OptionError(f"--{name} says what reads code, and a command is no code; accepted: one of them")
     if not args or not args[0]:
         raise OptionError("the command is empty; accepted: COMMAND ARG...")
-    process = dataclasses.replace(spec.process, kind="exec", args=_arguments(args), stdin_is_code=False)
+    process = dataclasses.replace(spec.process, kind="exec", args=_arguments(args), stdin_is_code=False, preload=())
     return dataclasses.replace(spec, process=process)
 
 

@@ -22,6 +22,7 @@ RUN = "The run and its report"
 _NOTEBOOK: frozenset[Front] = frozenset({"magic"})
 _SHOWN: frozenset[Front] = frozenset({"magic", "cli"})
 _COMMAND_LINE: frozenset[Front] = frozenset({"cli"})
+_LASTING: frozenset[Front] = frozenset({"magic", "api"})
 
 PROFILES: dict[str, dict[str, str]] = {
     "grade": {
@@ -336,6 +337,26 @@ OPTIONS: tuple[Option, ...] = (
         section=PROCESS,
         help="another program inside that reads the code as standard input",
         examples=("/usr/bin/perl",),
+    ),
+    Option(
+        names=("--preload",),
+        metavar="MODULE,...",
+        parse=values.modules,
+        field="spec.process.preload",
+        section=PROCESS,
+        help="modules to import once, before the fork: Python code that imports them finds them there",
+        examples=("numpy,pandas",),
+    ),
+    Option(
+        names=("--warm",),
+        metavar="N",
+        parse=values.waiting,
+        default="2",
+        fronts=_LASTING,
+        field="warm",
+        section=RUN,
+        help="containers that wait, ready made, for the next runs with these options; 0 = every start is cold",
+        examples=("0", "4"),
     ),
     Option(
         names=("-c",),

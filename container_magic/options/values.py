@@ -32,6 +32,8 @@ USER_ACCEPTED = "accepted: UID, UID:GID, NAME or NAME:GROUP"
 
 Environment = tuple[tuple[str, str], ...]
 
+MOST_WARM = 8
+
 
 def memory(text: str) -> int | None:
     """``--mem``: bytes, None for ``none``."""
@@ -294,6 +296,22 @@ def identifier(text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
         raise ValueError("accepted: a Python name")
     return text
+
+
+def modules(text: str) -> tuple[str, ...]:
+    """``--preload``: names of modules, each once, in order."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if not all(part.isidentifier() and not keyword.iskeyword(part) for part in name.split(".")):
+            raise ValueError("accepted: names of modules with commas between them")
+    return tuple(dict.fromkeys(names))
+
+
+def waiting(text: str) -> int:
+    """``--warm``: how many containers wait."""
+    if not re.fullmatch(r"[0-9]{1,4}", text) or int(text) > MOST_WARM:
+        raise ValueError(f"accepted: a whole number from 0 (every start is cold) to {MOST_WARM}")
+    return int(text)
 
 
 def nonempty(text: str) -> str:

@@ -60,12 +60,14 @@ class BootConfig:
     """What the descriptors that come with this are for; they are handed on to the zygote."""
     entry: str
     """Python source that the zygote runs."""
+    preload: tuple[str, ...] = ()
+    """Modules that the zygote imports before it serves."""
 
 
 def main(argument: str) -> None:
     """Ask the socket ``argument`` (a descriptor's number) for a ``BootConfig`` and execute the zygote in its view."""
     control = socket.socket(fileno=int(argument))
-    control.send(b"[]")  # in its cgroup, wherever that is: the client looks before it decides
+    control.send(b"{}")  # in its cgroup, wherever that is: the client looks before it decides
     message, received, _, _ = socket.recv_fds(control, _MAX_CONFIG_BYTES, _MAX_FDS)
     if not message:
         return
@@ -244,7 +246,8 @@ def _become_zygote(config: BootConfig, fds: dict[str, int], has_mounts: list[str
     path = ":".join(dict.fromkeys([os.path.dirname(config.executable), "/usr/local/bin", "/usr/bin", "/bin"]))
     environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1", "LD_BIND_NOW": "1"}
     source = f"import sys; sys.path.insert(0, {VIEW + '/lib'!r})\n{config.entry}"
-    arguments = [config.executable, "-s", "-c", source, json.dumps({"fds": fds, "has_mounts": has_mounts})]
+    told = {"fds": fds, "has_mounts": has_mounts, "preload": config.preload}
+    arguments = [config.executable, "-s", "-c", source, json.dumps(told)]
     os.execve(config.executable, arguments, environment)
 
 

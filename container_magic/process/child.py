@@ -52,7 +52,7 @@ def live(own: Inheritance) -> NoReturn:
         error_slot = mmap.mmap(-1, handshake.ERROR_SLOT_BYTES)
         pid = os.fork()
         if pid == 0:
-            payload.live(own, setup.stdio, setup.spec.process, error_slot)
+            payload.live(own, setup.spec.process, error_slot)
         init.live(own.sync, error_slot, pid)
     except BaseException as error:
         fail(own.sync, step.replace("_", " "), error)
@@ -126,11 +126,11 @@ class _Setup:
             operation.apply(_PLACE)
 
     def wait_for_the_plan(self) -> None:
-        message, fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
-        if message != handshake.GO:
+        message, fds, _, _ = socket.recv_fds(self.own.sync, 128, _MAX_FDS)
+        if message[:1] != handshake.GO:
             os._exit(1)
-        plan_fd, self.stdio, self.tree_fds = fds[0], fds[1:4], tuple(fds[4:])
-        plan = handshake.load_plan(plan_fd)
+        plan_fd, self.tree_fds = fds[0], tuple(fds[1:])
+        plan = handshake.load_plan(plan_fd).renewed(message[1:].decode())
         self.spec, self.substitutes = plan.spec, plan.substitutes
         self.operations = operations_of(plan.spec, self.own.lowers, plan.files)
 

@@ -3,18 +3,17 @@
 ::
 
     client                supervisor                init (pid 1)              payload
-      │ ── start ────────────▶│                          │                       │     socket of the client, JSON frames
-      │ ── signal N ─────────▶│                          │                       │
-      │◀── events ────────────│                          │                       │
+      │◀── events ────────────│                          │                       │     socket of the client, JSON frames
       │                       │ ── MAPPED ──────────────▶│                       │     ``sync`` socket, one message each
-      │                       │ ── GO, descriptors ─────▶│                       │     plan, stdio, mounts
+      │                       │ ── GO id, descriptors ──▶│                       │     plan, mounts
       │                       │ ── ENTER, descriptors ──▶│                       │     the cgroup's entries
       │                       │◀── FAILED text ──────────│                       │
-      │                       │ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
-      │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
       │                       │◀── READY ────────────────│                       │     no capability left, not dumpable
       │                       │◀── READY ────────────────────────────────────────│     ``start`` socket
-      │                       │ ── START, code memfd ───────────────────────────▶│
+      │ ── start ────────────▶│                          │                       │     code, stdin, stdout, stderr
+      │                       │ ── START, descriptors ──────────────────────────▶│     the same four
+      │ ── interrupt, kill ──▶│ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
+      │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
 
 Every message but the client's frames is one SOCK_SEQPACKET datagram whose first byte is its kind. Init and payload
 hold one end each; the payload closes its own before the code runs, so that nothing from inside can speak here.
@@ -30,6 +29,8 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from container_magic.plan import Plan
 
 MAPPED = b"M"
@@ -99,9 +100,9 @@ class FrameReader:
         return frames
 
 
-def send_start(start: socket.socket, code_fd: int) -> None:
-    """Give the payload its code."""
-    socket.send_fds(start, [START], [code_fd])
+def send_start(start: socket.socket, fds: Sequence[int]) -> None:
+    """Give the payload its code, standard input, output and error."""
+    socket.send_fds(start, [START], fds)
 
 
 def dump_plan(plan: Plan) -> bytes:

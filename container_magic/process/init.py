@@ -19,7 +19,8 @@ from container_magic.linux import constants as c
 from container_magic.process import handshake
 
 _SYNC_FD = 3
-EXIT = struct.Struct("=ii")
+EXIT = struct.Struct("=ii?")
+"""Exit code, signal, and whether no other process was left."""
 
 
 def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoReturn:
@@ -27,13 +28,34 @@ def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoRetu
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
     sync, wakeup = _keep_only_sync(sync)
     capabilities.clear()
+    _rehearse(error_slot)
     sync.send(handshake.READY)  # the code starts when init, too, has nothing left to be taken
     status = _watch(sync, wakeup, payload_pid)
     code, number = (os.waitstatus_to_exitcode(status), 0)
     if code < 0:
         code, number = 0, -code
-    sync.send(handshake.EXITED + EXIT.pack(code, number) + read_slot(error_slot))
+    alone = _is_alone()
+    sync.send(handshake.EXITED + EXIT.pack(code, number, alone) + read_slot(error_slot))
+    if alone:
+        # the supervisor kills this process when it has told the client: to take down the namespaces costs more time
+        # than a short cell, and would take a CPU from both
+        sync.recv(1)
     os._exit(0)
+
+
+def _rehearse(error_slot: mmap.mmap) -> None:
+    """Write to the pages that the end will write to, while nobody waits for it."""
+    _reap(0)
+    handshake.EXITED + EXIT.pack(0, 0, _is_alone()) + read_slot(error_slot)
+
+
+def _is_alone() -> bool:
+    """Whether this process has no child: whoever loses its parent in here becomes one."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def _keep_only_sync(sync: socket.socket) -> tuple[socket.socket, int]:

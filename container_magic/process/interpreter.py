@@ -25,6 +25,26 @@ _MAX_TEXT = 16_000
 _MAX_LINES = 60
 
 
+def prepare(error_slot: mmap.mmap) -> None:
+    """Do what needs no code: forget this package, and touch, while nobody waits, what every cell will write to.
+
+    A fork shares its parent's pages until it writes to them; each first write costs a page fault and a copy.
+    """
+    _reseed()
+    _open_streams()
+    filename, module = _prepare_main(b"pass", [""])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _execute(b"pass", filename, module, error_slot, show_traceback=False)
+    _forget_ourselves()
+
+
+def _reseed() -> None:
+    """Give preloaded generators of random numbers a seed of their own; ``random`` does that itself at every fork."""
+    for name, function in (("numpy.random", "seed"), ("torch", "seed")):
+        if name in sys.modules:
+            getattr(sys.modules[name], function)()
+
+
 def run_cell(source: bytes, argv: Sequence[str], error_slot: mmap.mmap, *, show_traceback: bool) -> NoReturn:
     """Run ``source`` and end this process with the exit code that Python would give.
 
@@ -32,7 +52,6 @@ def run_cell(source: bytes, argv: Sequence[str], error_slot: mmap.mmap, *, show_
     printed to standard error as usual.
     """
     _open_streams()
-    _forget_ourselves()
     filename, module = _prepare_main(source, argv)
     sys.argv = list(argv) or [""]
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from container_magic.spec import Process
 
 _START_FD = 3
+_START_FDS = 4
 
 
-def live(own: Inheritance, stdio: Sequence[int], process: Process, error_slot: mmap.mmap) -> NoReturn:
+def live(own: Inheritance, process: Process, error_slot: mmap.mmap) -> NoReturn:
     """Shed privileges and descriptors, say READY, wait for START, and become the user's code."""
-    step = "stdio"
+    step = "descriptors"
     start = own.start
     try:
-        start = _keep_only_stdio(own.start, stdio)
+        start = _keep_only_start(own.start)
         step = "user"
         user = _resolve_user(process.user)
         step = "working directory"
@@ -34,22 +35,44 @@ def live(own: Inheritance, stdio: Sequence[int], process: Process, error_slot: m
         _prefer_as_oom_victim()
         _shed(user)
         os.chdir(process.cwd)
+        step = "environment"
+        _set_environment(process.env)
+        if process.kind == "python":
+            interpreter.prepare(error_slot)
+        _rehearse()
         start.send(handshake.READY)
         step = "code"
-        message, fds, _, _ = socket.recv_fds(start, 64, 1)
-        if message != handshake.START or len(fds) != 1:
-            os._exit(1)
+        code_fd = _await_start(start)
     except BaseException as error:
         fail(start, step, error)
-    _run(process, start, fds[0], error_slot)
+    _run(process, code_fd, error_slot)
 
 
-def _run(process: Process, start: socket.socket, code_fd: int, error_slot: mmap.mmap) -> NoReturn:
+def _rehearse() -> None:
+    """Take an order from oneself, so that the real one finds its pages written to."""
+    near, far = handshake.pair()
+    with near, open("/dev/null", "r+b", buffering=0) as null:
+        handshake.send_start(near, [null.fileno()] * _START_FDS)
+        os.close(_await_start(far))
+
+
+def _await_start(start: socket.socket) -> int:
+    """Wait for START; return the descriptor of the code, standard input, output and error in their places."""
+    message, fds, _, _ = socket.recv_fds(start, 64, _START_FDS)
+    if message != handshake.START or len(fds) != _START_FDS:
+        os._exit(1)
     start.close()
-    _set_environment(process.env)
+    code_fd, *stdio = fds
+    for target, source in enumerate(stdio):
+        os.dup2(source, target)
+        os.close(source)
+    return code_fd
+
+
+def _run(process: Process, code_fd: int, error_slot: mmap.mmap) -> NoReturn:
     if process.kind == "python":
-        with open(code_fd, "rb") as file:
-            source = file.read()
+        source = os.pread(code_fd, os.fstat(code_fd).st_size, 0)
+        os.close(code_fd)
         interpreter.run_cell(source, process.args, error_slot, show_traceback=process.print_traceback)
     if process.stdin_is_code:
         os.dup2(code_fd, 0)
@@ -70,13 +93,13 @@ def _execute(args: Sequence[str], error_slot: mmap.mmap) -> NoReturn:
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
-def _keep_only_stdio(start_socket: socket.socket, stdio: Sequence[int]) -> socket.socket:
-    # first away from the numbers that stdio is about to take
-    start = os.dup(start_socket.fileno())
-    sources = [os.dup(fd) for fd in stdio]
-    for target, source in enumerate(sources):
-        os.dup2(source, target)
-    os.dup2(start, _START_FD, inheritable=False)
+def _keep_only_start(start: socket.socket) -> socket.socket:
+    fd = start.detach()
+    if fd != _START_FD:
+        os.dup2(fd, _START_FD, inheritable=False)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
     syscalls.close_range(_START_FD + 1)
     return socket.socket(fileno=_START_FD)
 

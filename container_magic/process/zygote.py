@@ -25,10 +25,11 @@ _MAX_FDS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One container to make: the kind of its network, and descriptors by purpose."""
+    """Containers to make: the kind of their network, whether there is a next one, and descriptors by purpose."""
 
     fds: dict[str, int]
     network: str
+    keep: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class Seat:
         return Request(
             fds=dict(zip(header["fds"], fds, strict=True)),
             network=header["network"],
+            keep=header["keep"],
         )
 
 

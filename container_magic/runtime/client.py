@@ -1,4 +1,4 @@
-"""The client's side of the zygote: one per process, started when it is first needed, gone with the process."""
+"""The client's zygotes: one for each set of preloaded modules, started when needed, gone with the process."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import os
 import socket
 import subprocess
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from container_magic.errors import InternalError
 from container_magic.host import HostFeatures, probe
 from container_magic.rootfs.host import HostTree
+from container_magic.runtime.pool import Pool
 from container_magic.runtime.start import start_zygote
 from container_magic.runtime.sweep import runtime_directory, sweep
 
 _STOP_SECONDS = 5.0
+MOST_ZYGOTES = 4
+"""Zygotes of one process: each has other modules preloaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +35,17 @@ class Zygote:
     tree: HostTree
     directory: Path
     owner_pid: int
+    pool: Pool = field(default_factory=Pool)
+    runs: set[int] = field(default_factory=set)
+    """``id()`` of each run that is not over."""
 
-    def request(self, network: str, fds: Mapping[str, int]) -> None:
-        """Ask for a supervisor that has these descriptors, by purpose.
+    def request(self, network: str, fds: Mapping[str, int], *, keep: bool) -> None:
+        """Ask for a supervisor that has these descriptors, by purpose; ``keep``: for more than one container.
 
         Raises:
             InternalError: The zygote is gone.
         """
-        message = json.dumps({"fds": list(fds), "network": network}).encode()
+        message = json.dumps({"fds": list(fds), "network": network, "keep": keep}).encode()
         try:
             with _lock:
                 socket.send_fds(self.control, [message], list(fds.values()))
@@ -55,49 +62,60 @@ class Zygote:
 
 
 _lock = threading.RLock()
-_current: Zygote | None = None
+_zygotes: OrderedDict[tuple[str, ...], Zygote] = OrderedDict()  # by preloaded modules, the least recently used first
 
 
-def zygote() -> Zygote:
-    """Return this process's zygote, started when there is none or the last one died.
+def zygote(preload: tuple[str, ...] = ()) -> Zygote:
+    """Return this process's zygote with these modules, started when there is none or the last one died.
 
     Raises:
         HostError: Containers cannot be made on this host; the message says why.
+        OptionError: One of the modules cannot be imported.
     """
-    global _current
     with _lock:
-        if _current is None or not _current.usable():
-            _forget()
-            _current = _start()
+        found = _zygotes.get(preload)
+        if found is None or not found.usable():
+            _forget(preload)
+            found = _zygotes[preload] = _start(preload)
             atexit.register(shutdown)
-        return _current
+        _zygotes.move_to_end(preload)
+        _trim()
+        return found
 
 
 def shutdown() -> None:
-    """End this process's zygote, and with it every container of this process that is not detached."""
+    """End this process's zygotes, and with them every container of this process that is not detached."""
     with _lock:
-        _forget()
+        for preload in tuple(_zygotes):
+            _forget(preload)
+        atexit.unregister(shutdown)
 
 
-def _forget() -> None:
-    global _current
-    if _current is None:
+def _trim() -> None:
+    """End the least recently used zygotes beyond a few; the plain one, and any with a running container, stay."""
+    for preload in tuple(_zygotes)[:-1]:
+        if len(_zygotes) > MOST_ZYGOTES and preload and not _zygotes[preload].runs:
+            _forget(preload)
+
+
+def _forget(preload: tuple[str, ...]) -> None:
+    ending = _zygotes.pop(preload, None)
+    if ending is None:
         return
-    _current.control.close()
-    if _current.owner_pid == os.getpid():
+    ending.pool.close()
+    ending.control.close()
+    if ending.owner_pid == os.getpid():
         try:
-            _current.process.wait(_STOP_SECONDS)
+            ending.process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            _current.process.kill()
-            _current.process.wait()
-    _current = None
-    atexit.unregister(shutdown)
+            ending.process.kill()
+            ending.process.wait()
 
 
-def _start() -> Zygote:
+def _start(preload: tuple[str, ...]) -> Zygote:
     directory = runtime_directory()
     sweep(directory)
-    started = start_zygote(probe(), directory)
+    started = start_zygote(probe(), directory, preload)
     return Zygote(
         process=started.process,
         control=started.control,

@@ -28,6 +28,12 @@ class Child:
     sync: socket.socket
     start: socket.socket
 
+    def close(self) -> None:
+        """Close what this process holds of a child that is dead."""
+        self.sync.close()
+        self.start.close()
+        os.close(self.pidfd)
+
 
 def clone_child(pattern: Plan, network: str, cgroup_fd: int | None = None) -> Child:
     """Clone a child into fresh namespaces and write its id maps; it then mounts its root and waits for a plan.

@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from container_magic.errors import HostError, InternalError
@@ -17,6 +18,7 @@ from container_magic.process import handshake
 
 _FLUSH_SECONDS = 5.0
 _RECEIVE_BYTES = 65536
+_ORDER_FDS = 4
 
 
 def _hint(text: str) -> str:
@@ -27,6 +29,14 @@ def _hint(text: str) -> str:
             "(Docker) or --security-opt unmask=ALL (Podman)"
         )
     return "`contain doctor` says what this host can do"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """The client's ``start``: which run it is, and descriptors of code, standard input, output and error."""
+
+    run: int
+    fds: tuple[int, ...]
 
 
 class ClientGoneError(Exception):
@@ -59,7 +69,8 @@ class Connection:
         self._reader = handshake.FrameReader()
         self._outbox = bytearray()
         self._lost = False
-        self._early: tuple[dict[str, Any], ...] = ()
+        self._order: Order | None = None
+        self._fds: list[int] = []
         self.wakeup = wakeup_fd
 
     @property
@@ -99,13 +110,14 @@ class Connection:
             ClientGoneError: The client's end is closed.
         """
         try:
-            data = self.socket.recv(_RECEIVE_BYTES)
+            data, fds, _, _ = socket.recv_fds(self.socket, _RECEIVE_BYTES, _ORDER_FDS)
         except BlockingIOError:
             return []
         except OSError as error:
             raise ClientGoneError from error
         if not data:
             raise ClientGoneError
+        self._fds += fds
         return self._reader.feed(data)
 
     def check_wakeup(self) -> None:
@@ -141,12 +153,16 @@ class Connection:
             if self.wakeup in ready:
                 self.check_wakeup()
             if self.socket.fileno() in ready:
-                self._keep(self.receive())
+                self._take_order()
             if init_pidfd in ready and waiting:
                 raise InternalError("the container's init died while it was being made")
 
-    def _keep(self, frames: list[dict[str, Any]]) -> None:
-        self._early += tuple(frames)
+    def _take_order(self) -> None:
+        for frame in self.receive():
+            # an interrupt or kill that came too late for the run before is for none
+            if frame.get("op") == "start":
+                self._order = Order(run=frame["run"], fds=tuple(self._fds))
+                self._fds = []
 
     @staticmethod
     def _is_ready(end: socket.socket) -> bool:
@@ -156,21 +172,25 @@ class Connection:
             raise HostError(f"cannot make the container: {text}", hint=_hint(text))
         return message == handshake.READY
 
-    def await_start(self, init_pidfd: int) -> None:
-        """Wait for the client's ``start``.
+    def await_start(self, init_pidfd: int) -> tuple[Order, bool]:
+        """Wait for the client's ``start``; return it, and whether the container was there first.
 
         Raises:
             InternalError: The container died in ``created``.
             ClientGoneError: The client's end is closed.
         """
+        self._take_order()  # what came meanwhile
+        waiting = self._order is None
         poll = select.poll()
         for fd in (self.socket, self.wakeup, init_pidfd):
             poll.register(fd, select.POLLIN)
-        while not any(frame.get("op") == "start" for frame in self._early):
+        while self._order is None:
             ready = {fd for fd, _ in poll.poll()}
             if self.wakeup in ready:
                 self.check_wakeup()
             if self.socket.fileno() in ready:
-                self._keep(self.receive())
+                self._take_order()
             if init_pidfd in ready:
                 raise InternalError("the container died before it was started")
+        order, self._order = self._order, None
+        return order, waiting

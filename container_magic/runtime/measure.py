@@ -21,10 +21,10 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 class Aftermath:
     """What the kernel added up for a dead init and all that it, or its children, waited for."""
 
-    cpu_user_seconds: float
-    cpu_system_seconds: float
     io_read_bytes: int | None
     io_write_bytes: int | None
+    cpu_user_seconds: float | None = None
+    cpu_system_seconds: float | None = None
 
 
 class Gauge:
@@ -50,6 +50,14 @@ class Gauge:
         """Reap the dead init and keep what the kernel says of it."""
         self._aftermath = reap(pid)
 
+    def settle(self) -> bool:
+        """Take the last figures of a container of which only init is left; False where they need its death."""
+        if self._cgroup.sample().cpu_seconds is None:
+            return False
+        counters = _keyed(f"/proc/{self._init_pid}/io")
+        self._aftermath = _with_io(counters)
+        return bool(counters)
+
     def oom_kills(self) -> int:
         """Return how many processes the kernel has killed because the container's memory ran out."""
         try:
@@ -73,7 +81,7 @@ class Gauge:
         return usage
 
     def _with_cpu(self, usage: Usage, after: Aftermath) -> Usage:
-        user, system = after.cpu_user_seconds, after.cpu_system_seconds
+        user, system = after.cpu_user_seconds or 0.0, after.cpu_system_seconds or 0.0
         if user + system >= self._seen_cpu_seconds:
             return replace(usage, cpu_seconds=user + system, cpu_user_seconds=user, cpu_system_seconds=system)
         # nobody waits for processes that a dying pid namespace ends: what was last seen of them is all there is
@@ -85,12 +93,11 @@ def reap(pid: int) -> Aftermath:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     counters = _keyed(f"/proc/{pid}/io")
     _, _, usage = os.wait4(pid, 0)
-    return Aftermath(
-        cpu_user_seconds=usage.ru_utime,
-        cpu_system_seconds=usage.ru_stime,
-        io_read_bytes=counters.get("read_bytes"),
-        io_write_bytes=counters.get("write_bytes"),
-    )
+    return replace(_with_io(counters), cpu_user_seconds=usage.ru_utime, cpu_system_seconds=usage.ru_stime)
+
+
+def _with_io(counters: dict[str, int]) -> Aftermath:
+    return Aftermath(io_read_bytes=counters.get("read_bytes"), io_write_bytes=counters.get("write_bytes"))
 
 
 def cpu_seconds(init_pid: int) -> float:

@@ -79,6 +79,6 @@ def _watch(gauge: Gauge, connection: Connection, ours: socket.socket, theirs: so
     with open(f"/proc/{os.getpid()}/stat", "rb") as anything:
         watcher = Watcher(Watch(), gauge, connection, ours, anything.fileno(), None)
         watcher.tick()
-        theirs.send(handshake.EXITED + init.EXIT.pack(0, 0))
+        theirs.send(handshake.EXITED + init.EXIT.pack(0, 0, True))
         watcher.read_exit()
         connection.send(*watcher.last_events())

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import select
 import signal
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import Any
@@ -27,16 +25,18 @@ from container_magic.events import (
     LimitReached,
     Started,
     StreamName,
-    from_dict,
 )
 from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process import handshake
 from container_magic.runtime.client import Zygote, zygote
 from container_magic.runtime.output import OutputGate
+from container_magic.runtime.pool import pool_key
+from container_magic.runtime.worker import Worker
 from container_magic.spec import ContainerSpec
 
 _READ_BYTES = 256 * 1024
+_STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")
 _PIPE_BYTES = 1024 * 1024
 _F_SETPIPE_SZ = 1031
 
@@ -45,73 +45,82 @@ _F_SETPIPE_SZ = 1031
 class RunRequest:
     """What to run: the spec, the source (``None`` for a command), and what it reads on standard input.
 
-    ``stdin`` is a descriptor that stays the caller's; None = /dev/null.
+    ``stdin`` is a descriptor that stays the caller's; None = /dev/null. ``warm`` is how many containers like this one
+    are to wait for the next runs.
     """
 
     spec: ContainerSpec
     code: bytes | None
     stdin: int | None = None
+    warm: int = 0
 
 
 class Run:
     """A running container as an iterator of events, in order, ``Deleted`` last.
 
     Inside ``with``, Ctrl-C in the main thread becomes ``interrupt`` and the second one ``kill``; leaving the block
-    early ends the container.
+    before ``Exited`` ends the container, after it leaves the removal to the supervisor.
     """
 
     def __init__(self, request: RunRequest) -> None:
         self._begun = time.monotonic()
-        self._zygote: Zygote = zygote()
-        self.plan = plan_for(request.spec, self._zygote)
+        self._request = request
+        self._zygote: Zygote = zygote(request.spec.process.preload)
+        self._zygote.runs.add(id(self))
+        self._key: Hashable = None
+        try:
+            self._worker, self._from_pool = self._find_worker()
+        except BaseException:
+            self._zygote.runs.discard(id(self))
+            raise
+        self.plan = self._worker.plan
         self._gate = OutputGate(self.plan.spec.watch.output_bytes)
         self._events: deque[Event] = deque()
-        self._reader = handshake.FrameReader()
+        self._created: Created | None = None
         self._finished = self._started = self._exited = self._flood_reported = False
+        self._closed = False
         self._interrupts = 0
         self._streams: dict[int, StreamName] = {}
-        self._socket = self._submit(request)
         self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
+        self._start()
 
-    def _submit(self, request: RunRequest) -> socket.socket:
-        ours, theirs = socket.socketpair()
+    def _find_worker(self) -> tuple[Worker, bool]:
+        """Return a worker that waits, or a new one, and whether it waited."""
+        if self._request.warm > 0:
+            with contextlib.suppress(OSError):  # what is wrong with a volume, the planner says better
+                self._key = pool_key(self._request.spec)
+        found = self._zygote.pool.take(self._key) if self._key is not None else None
+        return (found, True) if found is not None else (self._new_worker(), False)
+
+    def _new_worker(self) -> Worker:
+        return Worker(self._zygote, plan_for(self._request.spec, self._zygote), keep=self._key is not None)
+
+    def _start(self) -> None:
+        """Send the order, with the far ends of fresh pipes."""
         with contextlib.ExitStack() as stack:
-            stack.callback(theirs.close)
-            stdin = request.stdin
+            stdin = self._request.stdin
             if stdin is None:
                 stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
                 stack.callback(os.close, stdin)
-            fds = {"client": theirs.fileno(), "stdin": stdin}
-            for name in ("stdout", "stderr"):
-                reader, fds[name] = _pipe()
-                stack.callback(os.close, fds[name])
+            fds = [handshake.memory_file("code", self._request.code or b""), stdin]
+            stack.callback(os.close, fds[0])
+            for name in _STREAMS:
+                reader, writer = _pipe()
+                stack.callback(os.close, writer)
                 self._streams[reader] = name
-            for name, data in (("plan", handshake.dump_plan(self.plan)), ("code", request.code or b"")):
-                fds[name] = handshake.memory_file(name, data)
-                stack.callback(os.close, fds[name])
-            try:
-                self._zygote.request(self.plan.spec.network, fds)
-            except BaseException:
-                ours.close()
-                self._close_streams()
-                raise
-        with contextlib.suppress(OSError):  # a supervisor that is gone already is found out by reading
-            ours.sendall(handshake.frame({"op": "start"}))
-        ours.setblocking(False)
-        return ours
+                fds.append(writer)
+            self._worker.start(fds)
+        self._poll.register(self._worker.socket, select.POLLIN)
+        if self._worker.created is not None:
+            self._take(self._worker.created)
 
     def interrupt(self) -> None:
         """Send SIGINT to the code; what does not end within two seconds is killed."""
-        self._command({"op": "interrupt"})
+        self._worker.command("interrupt")
 
     def kill(self) -> None:
         """End the container now."""
-        self._command({"op": "kill"})
-
-    def _command(self, frame: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.send(handshake.frame(frame))
+        self._worker.command("kill")
 
     def __iter__(self) -> Iterator[Event]:
         return self
@@ -129,7 +138,7 @@ class Run:
 
     def _wait(self) -> None:
         # output before news: what was written before the end is shown before it
-        for fd, _ in sorted(self._poll.poll(), key=lambda item: item[0] == self._socket.fileno()):
+        for fd, _ in sorted(self._poll.poll(), key=lambda item: item[0] not in self._streams):
             if fd in self._streams:
                 self._read(fd)
             else:
@@ -142,32 +151,47 @@ class Run:
         except BlockingIOError:
             return False
         if not data:
-            with contextlib.suppress(KeyError):
-                self._poll.unregister(fd)
-            del self._streams[fd]
-            os.close(fd)
+            self._close_stream(fd)
             return False
         self._events.extend(self._gate.feed(self._streams[fd], data))
         if self._gate.flooding and not self._flood_reported:
             self._flood_reported = True
-            self._command({"op": "kill", "reason": "output"})
+            self._worker.command("kill", reason="output")
         return True
 
     def _receive(self) -> None:
-        try:
-            data = self._socket.recv(_READ_BYTES)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data = b""
-        if not data:
+        for event in self._worker.receive():
+            self._take(event)
+            if isinstance(event, Failed) and self._must_start_anew():
+                return
+        if self._worker.lost and not self._finished and not self._must_start_anew():
             self._lose_supervisor()
-            return
-        for frame in self._reader.feed(data):
-            self._take(from_dict(frame))
+
+    def _must_start_anew(self) -> bool:
+        """Begin again with a new container when one that waited was no good; the code has not run."""
+        if not self._from_pool or self._started:
+            return False
+        self._from_pool = False
+        self._created = None
+        self._events.clear()
+        self._poll.unregister(self._worker.socket)
+        self._worker.close()
+        self._close_streams()
+        with contextlib.suppress(ContainError, OSError):
+            self._zygote.sweep()
+        self._zygote.runs.discard(id(self))
+        self._zygote = zygote(self._request.spec.process.preload)
+        self._zygote.runs.add(id(self))
+        self._worker = self._new_worker()
+        self._start()
+        return True
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Created):
+            if self._created is not None:
+                return  # the next run's container
+            plan = self.plan
+            event = replace(event, limits=plan.limits, downgrades=(*plan.downgrades, *event.downgrades))
             self._created = event
         elif isinstance(event, Started):
             self._started = True
@@ -177,6 +201,8 @@ class Run:
         elif isinstance(event, Exited):
             self._drain()
             self._exited = True
+        elif isinstance(event, Deleted) and not self._exited and self._created is None:
+            return  # the last of the container before
         if isinstance(event, (Deleted, Failed)) and (self._exited or not self._started):
             self._finished = isinstance(event, Deleted) or not self._started
         self._events.append(event)
@@ -204,22 +230,28 @@ class Run:
 
     def close(self) -> None:
         """End the container if it still runs, and wait until it is gone; once more does nothing."""
-        if self._socket.fileno() < 0:
+        if self._closed:
             return
-        if not self._finished:
-            self._socket.setblocking(True)
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_WR)
-                while self._socket.recv(_READ_BYTES):
-                    pass
-        self._socket.close()
+        self._closed = True
+        self._zygote.runs.discard(id(self))
         self._close_streams()
-        self._finished = True
+        if not self._exited or self._worker.lost:
+            self._worker.end()
+            return
+        missing = self._zygote.pool.put(self._key, self._worker, self._request.warm)
+        for _ in range(min(missing, self._request.warm)):
+            self._zygote.pool.put(self._key, self._new_worker(), self._request.warm)
+
+    def _close_stream(self, fd: int) -> None:
+        if self._started:
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(fd)
+        del self._streams[fd]
+        os.close(fd)
 
     def _close_streams(self) -> None:
-        for fd in self._streams:
-            os.close(fd)
-        self._streams.clear()
+        for fd in list(self._streams):
+            self._close_stream(fd)
 
     def __enter__(self) -> Run:
         _interruptible.add(self)
@@ -276,8 +308,8 @@ def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
     Raises:
         ContainError: As ``make_plan``.
     """
-    at = at or zygote()
-    return make_plan(spec, at.features, at.tree.lowers, secrets.token_hex(32))
+    at = at or zygote(spec.process.preload)
+    return make_plan(spec, at.features, at.tree.lowers, os.urandom(32).hex())
 
 
 def _pipe() -> tuple[int, int]:

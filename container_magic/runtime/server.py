@@ -21,6 +21,16 @@ from container_magic.runtime.supervisor import supervise
 _PRELOAD = ("container_magic.cgroups.v1", "container_magic.cgroups.v2", "container_magic.plan")
 
 
+def _preload(names: list[str]) -> dict[str, str]:
+    """Import modules of the environment; return which one failed and why, nothing when none did."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:  # whatever a foreign module raises, SystemExit too
+            return {"failed": name, "reason": f"{type(error).__name__}: {error}"[:1000]}
+    return {}
+
+
 def main() -> None:
     """Serve; the descriptors by purpose, and what boot found, are JSON on the command line."""
     told = json.loads(sys.argv[1])
@@ -30,10 +40,16 @@ def main() -> None:
     default_program()
     last_capability()
     standing = told["fds"]
+    failed = _preload(told["preload"])
+    if failed:
+        os.write(standing["control"], json.dumps(failed).encode())
+        return
     pattern_fd = standing.pop("pattern")
     pattern = handshake.load_plan(pattern_fd)
     rehearse(pattern_fd, standing)
     os.close(pattern_fd)
     marked = with_mounts(HostTree(lowers=pattern.lowers), told["has_mounts"])
     pattern = dataclasses.replace(pattern, lowers=marked.lowers)
-    serve(standing, functools.partial(supervise, pattern=pattern), json.dumps(told["has_mounts"]).encode())
+    serve(
+        standing, functools.partial(supervise, pattern=pattern), json.dumps({"has_mounts": told["has_mounts"]}).encode()
+    )

@@ -14,13 +14,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from container_magic.cgroups.facts import CgroupFacts
 from container_magic.cgroups.facts import probe as probe_cgroups
 from container_magic.cgroups.prepare import open_bases, prepare
 from container_magic.cgroups.scope import launcher_environment, scope_launcher, without_scope
-from container_magic.errors import HostError
+from container_magic.errors import HostError, OptionError
 from container_magic.host import HostFeatures, with_cgroups, with_subordinate
 from container_magic.planner import make_plan
 from container_magic.process.boot import BootConfig
@@ -48,14 +48,15 @@ class StartedZygote:
     tree: HostTree
 
 
-def start_zygote(features: HostFeatures, directory: Path) -> StartedZygote:
-    """Start a zygote whose containers keep their state in ``directory``.
+def start_zygote(features: HostFeatures, directory: Path, preload: tuple[str, ...] = ()) -> StartedZygote:
+    """Start a zygote that has imported ``preload``, and whose containers keep their state in ``directory``.
 
     What can be done with less is tried with less: without a scope the limits are refused one by one, without
     subordinate ids ``--user`` is.
 
     Raises:
         HostError: Containers cannot be made on this host; the message says why.
+        OptionError: One of the modules cannot be imported.
     """
     launcher = scope_launcher(features.cgroups)
     no_scope = ""
@@ -64,7 +65,7 @@ def start_zygote(features: HostFeatures, directory: Path) -> StartedZygote:
         attempt = with_subordinate(features, ids) if features.rootless else features
         for words in dict.fromkeys((launcher, ())):
             try:
-                return _start(attempt if words else _prepared(attempt, no_scope), directory, words)
+                return _start(attempt if words else _prepared(attempt, no_scope), directory, preload, words)
             except HostError as error:
                 failure = error
                 no_scope = error.message if words else no_scope
@@ -77,7 +78,7 @@ def _prepared(features: HostFeatures, no_scope: str) -> HostFeatures:
     return with_cgroups(features, without_scope(cgroups, no_scope) if no_scope else cgroups)
 
 
-def _start(features: HostFeatures, directory: Path, launcher: Sequence[str]) -> StartedZygote:
+def _start(features: HostFeatures, directory: Path, preload: tuple[str, ...], launcher: Sequence[str]) -> StartedZygote:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with tempfile.TemporaryFile() as complaints:
         try:
@@ -90,8 +91,8 @@ def _start(features: HostFeatures, directory: Path, launcher: Sequence[str]) -> 
             greeting.receive()
             if launcher:
                 features = with_cgroups(features, _cgroups_of(process.pid))
-            _send_config(ours, features, tree, directory)
-            tree = with_mounts(tree, greeting.receive())
+            _send_config(ours, features, tree, directory, preload)
+            tree = with_mounts(tree, _checked(greeting.receive()))
         except BaseException:
             process.kill()
             process.wait()
@@ -120,7 +121,20 @@ def _spawn(control: socket.socket, complaints: IO[bytes], launcher: Sequence[str
     )
 
 
-def _send_config(control: socket.socket, features: HostFeatures, tree: HostTree, directory: Path) -> None:
+def _checked(answer: dict[str, Any]) -> list[str]:
+    """Return the lowers that have mounts below them, unless the zygote could not import what it should."""
+    if "failed" in answer:
+        raise OptionError(
+            f"cannot preload {answer['failed']}: {answer['reason']}",
+            hint="it has to be importable in this environment",
+        )
+    has_mounts: list[str] = answer["has_mounts"]
+    return has_mounts
+
+
+def _send_config(
+    control: socket.socket, features: HostFeatures, tree: HostTree, directory: Path, preload: tuple[str, ...]
+) -> None:
     """Tell boot what to make, with descriptors of the cgroups' and the state's directories."""
     fds: dict[str, int] = {}
     bases = open_bases(features.cgroups.bases)
@@ -129,14 +143,14 @@ def _send_config(control: socket.socket, features: HostFeatures, tree: HostTree,
         fds["runtime"] = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         pattern = make_plan(ContainerSpec(), features, tree.lowers, "0" * 64)
         fds["pattern"] = memory_file("pattern", dump_plan(pattern))
-        config = _config(features, tree, tuple(fds))
+        config = _config(features, tree, tuple(fds), preload)
         socket.send_fds(control, [json.dumps(dataclasses.asdict(config)).encode()], list(fds.values()))
     finally:
         for fd in set(fds.values()) | set(bases.values()):
             os.close(fd)
 
 
-def _config(features: HostFeatures, tree: HostTree, fds: tuple[str, ...]) -> BootConfig:
+def _config(features: HostFeatures, tree: HostTree, fds: tuple[str, ...], preload: tuple[str, ...]) -> BootConfig:
     return BootConfig(
         tree=tree,
         rootless=features.rootless,
@@ -146,6 +160,7 @@ def _config(features: HostFeatures, tree: HostTree, fds: tuple[str, ...]) -> Boo
         executable=sys.executable,
         fds=fds,
         entry=_ENTRY,
+        preload=preload,
     )
 
 
@@ -157,16 +172,16 @@ class _Greeting:
     control: socket.socket
     complaints: IO[bytes]
 
-    def receive(self) -> list[str]:
-        """Return the next message; boot's first says nothing, the zygote's names the lowers with mounts below them."""
+    def receive(self) -> dict[str, Any]:
+        """Return the next message; boot's first says nothing, the zygote's how far it has come."""
         deadline = time.monotonic() + _START_SECONDS
         # the end of the socket, or the death of a launcher that never knew of it
         while self.process.poll() is None and time.monotonic() < deadline:
             if select.select([self.control], [], [], _DEATH_CHECK_SECONDS)[0]:
                 message = self.control.recv(_MESSAGE_BYTES)
                 if message:
-                    names: list[str] = json.loads(message)
-                    return names
+                    answer: dict[str, Any] = json.loads(message)
+                    return answer
                 self.process.wait(_START_SECONDS)
         if self.process.poll() is None:
             raise HostError(

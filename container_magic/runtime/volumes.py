@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from container_magic.errors import HostError
 from container_magic.events import Downgrade
@@ -12,7 +13,25 @@ from container_magic.linux import syscalls
 from container_magic.spec import Mount
 
 
-def copy_trees(mounts: Sequence[Mount], standing: Mapping[str, int]) -> tuple[tuple[int, ...], tuple[Downgrade, ...]]:
+@dataclass(kw_only=True)
+class Trees:
+    """Copies of mounts for one container, a descriptor each, and what could not be done with them."""
+
+    fds: tuple[int, ...] = ()
+    downgrades: tuple[Downgrade, ...] = ()
+
+    def stale(self) -> bool:
+        """Whether a file or directory that is shown has been removed since: something else may be at its path now."""
+        return any(os.fstat(fd).st_nlink == 0 for fd in self.fds)
+
+    def close(self) -> None:
+        """Close the descriptors; the container has its own."""
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = ()
+
+
+def copy_trees(mounts: Sequence[Mount], standing: Mapping[str, int]) -> Trees:
     """Return a descriptor for each bind mount, in order, with its attributes set, and what could not be done.
 
     The supervisor enters the host's view for this alone: in its own view everything is read-only. Where the zygote
@@ -23,7 +42,7 @@ def copy_trees(mounts: Sequence[Mount], standing: Mapping[str, int]) -> tuple[tu
     """
     binds = [mount for mount in mounts if mount.type == "bind"]
     if not binds:
-        return (), ()
+        return Trees()
     syscalls.setns(standing["host_view"], c.CLONE_NEWNS)
     try:
         trees = tuple(_copy(mount) for mount in binds)
@@ -34,7 +53,7 @@ def copy_trees(mounts: Sequence[Mount], standing: Mapping[str, int]) -> tuple[tu
         ]
     finally:
         syscalls.setns(standing["view"], c.CLONE_NEWNS)
-    return trees, tuple(map(_downgrade, unmapped))
+    return Trees(fds=trees, downgrades=tuple(map(_downgrade, unmapped)))
 
 
 def _downgrade(mount: Mount) -> Downgrade:

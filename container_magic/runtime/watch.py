@@ -8,7 +8,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, Sampled
@@ -37,7 +37,9 @@ class Watcher:
         sync: socket.socket,
         init_pidfd: int,
         watched_memory_bytes: int | None,
+        run: int = 0,
     ) -> None:
+        self._run = run
         self._watch = watch
         self._gauge = gauge
         self._watched_memory_bytes = watched_memory_bytes
@@ -51,12 +53,18 @@ class Watcher:
         self._interrupt_deadline = float("inf")
         self._interrupt_killed = False
         self._next_sample = 0.0
+        self._samples = 0
         self._next_cpu_check = 0.0
         self._wall_seconds = 0.0
         self._exit: tuple[int, int, bytes] | None = None
+        self._alone = False
 
-    def run(self, begun: float) -> None:
-        """Return when init is dead; it then waits to be reaped. ``begun`` is when the code was started.
+    def run(self, begun: float, settled: Callable[[], None] | None = None) -> bool:
+        """Wait for the end; ``begun`` is when the code was started, ``settled`` is called if it runs for a while.
+
+        Returns:
+            Whether init is dead and waits to be reaped; else it is the last process, about to end, and the figures are
+            complete: nobody has to wait until its namespaces are taken down.
 
         Raises:
             ClientGoneError: The client's end is closed.
@@ -72,12 +80,21 @@ class Watcher:
             events = select.POLLIN | (select.POLLOUT if self._connection.pending_bytes else 0)
             poll.modify(client, events)
             timeout = self.tick()
+            if self._samples and settled is not None:
+                settled()
+                settled = None
             ready = {fd for fd, _ in poll.poll(max(0.0, timeout) * 1000 + 0.5)}
             if self._sync.fileno() in ready and not self.read_exit():
                 poll.unregister(self._sync)
+            if self._alone:
+                if self._gauge.settle():
+                    return False
+                # it waits to be killed, and where no cgroup counts its death completes the figures
+                self._alone = False
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             if self._pidfd in ready:
                 self._wall_seconds = self._wall_seconds or time.monotonic() - self._begun
-                return
+                return True
             if client in ready:
                 self._connection.pump()
                 self._obey()
@@ -109,6 +126,7 @@ class Watcher:
     def _sample(self, now: float) -> None:
         elapsed = now - self._begun
         self._next_sample = now + max(_SAMPLE_SECONDS, elapsed / _SAMPLES)
+        self._samples += 1
         sample = self._gauge.sample()
         watched = self._watched_memory_bytes is not None and (sample.memory_bytes or 0) > self._watched_memory_bytes
         if sample.oom_kills or watched:
@@ -127,7 +145,7 @@ class Watcher:
 
     def _obey(self) -> None:
         for frame in self._connection.receive():
-            operation = frame.get("op")
+            operation = frame.get("op") if frame.get("run") == self._run else None
             if operation == "interrupt":
                 self._interrupt()
             elif operation == "kill":
@@ -164,7 +182,7 @@ class Watcher:
         except OSError:
             return False
         if message[:1] == handshake.EXITED and len(message) >= 1 + EXIT.size:
-            code, number = EXIT.unpack_from(message, 1)
+            code, number, self._alone = EXIT.unpack_from(message, 1)
             self._wall_seconds = time.monotonic() - self._begun
             self._exit = (code, number, message[1 + EXIT.size :])
         return bool(message)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from container_magic.events import Event
+from container_magic.events import Event, until_exited
 from container_magic.options import for_command, from_keywords
 from container_magic.plan import Plan
 from container_magic.report import ReportBuilder, RunReport
@@ -47,8 +47,9 @@ def run(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) 
         InternalError: The sandbox broke before the code ran.
     """
     builder = ReportBuilder()
-    for event in stream(source, **options):
-        builder.add(event)
+    with open_run(_request(source, options)) as running:
+        for event in until_exited(running):
+            builder.add(event)
     return builder.report()
 
 
@@ -67,5 +68,6 @@ def _request(source: str | bytes | Sequence[str | os.PathLike[str]], options: di
     chosen = from_keywords(options)
     if isinstance(source, (str, bytes)):
         code = source.encode("utf-8", errors="surrogatepass") if isinstance(source, str) else source
-        return RunRequest(spec=chosen.spec, code=code)
-    return RunRequest(spec=for_command(chosen.spec, [os.fspath(word) for word in source]), code=None)
+        return RunRequest(spec=chosen.spec, code=code, warm=chosen.warm)
+    spec = for_command(chosen.spec, [os.fspath(word) for word in source])
+    return RunRequest(spec=spec, code=None, warm=chosen.warm)

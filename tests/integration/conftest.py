@@ -31,6 +31,7 @@ from container_magic.verbs.run import dry_run
 # without a memory controller of its own an ordinary user has only what best effort gives
 DEFAULTS: dict[str, Any] = {
     "timeout": "60s",
+    "warm": 1,  # the pool is on; more than one would only take time from the next test
     **({"mem": "256M"} if "memory" in probe().controllers else {"best_effort": True}),
 }
 PATIENCE_SECONDS = 2.0
@@ -67,7 +68,7 @@ def _wait_until_gone(look: Callable[[], set[str]]) -> set[str]:
 
 
 def _present() -> set[str]:
-    foreign = _foreign_containers()
+    foreign = _foreign_containers() | {created.container_id for created in waiting()}
     standing = _standing()
     found = {f"process {pid}: {text}" for pid, text in descendants().items() if pid not in standing}
     found |= {f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines()}
@@ -79,13 +80,29 @@ def _present() -> set[str]:
 
 def zygote_pid() -> int:
     """Return the process id of this process's zygote, 0 when there is none."""
-    return client._current.process.pid if client._current is not None else 0
+    return client._zygotes[()].process.pid if () in client._zygotes else 0
+
+
+def waiting() -> list[Created]:
+    """Return the containers that wait in this process's pools."""
+    for zygote in client._zygotes.values():
+        zygote.pool.tend()
+    workers = [worker for zygote in client._zygotes.values() for worker in zygote.pool.workers()]
+    return [worker.created for worker in workers if worker.created is not None]
 
 
 def _standing() -> set[int]:
-    """Return the zygote, its one supervisor forked ahead and the child of that: they stay from run to run."""
-    spares = [pid for pid in children(zygote_pid()) if not _has_state(pid)]
-    return {zygote_pid(), *spares[-1:], *(child for pid in spares[-1:] for child in children(pid))}
+    """Return what stays from run to run: zygotes, the supervisor that each has forked ahead, pools, and children."""
+    zygotes = [zygote.process.pid for zygote in client._zygotes.values()]
+    pooled = [created.supervisor_pid for created in waiting()]
+    standing = {*zygotes, *pooled}
+    for pid in zygotes:
+        spares = [child for child in children(pid) if child not in pooled and not _has_state(child)]
+        standing |= {*spares[-1:], *(child for spare in spares[-1:] for child in children(spare))}
+    for supervisor in pooled:
+        for init in children(supervisor):
+            standing |= {init, *children(init)}
+    return standing
 
 
 def children(pid: int) -> list[int]:

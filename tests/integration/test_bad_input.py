@@ -246,7 +246,7 @@ def test_refusals_start_no_zygote(client_process):
         import container_magic as cm
         from container_magic.runtime import client
         try: cm.run("pass", mem="banana")
-        except cm.OptionError: print(client._current)
+        except cm.OptionError: print(client._zygotes.get(()))
         """
     )
     output, complaints = process.communicate(timeout=60)

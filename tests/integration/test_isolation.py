@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -886,14 +887,16 @@ class TestOutsiders:
 
         for path in (runtime_directory(), runtime_directory() / running.created.container_id):
             assert path.stat().st_mode & 0o077 == 0
-        state = json.loads((runtime_directory() / running.created.container_id / "state.json").read_text())
+        file = runtime_directory() / running.created.container_id / "state.json"
+        while (state := json.loads(file.read_text()))["status"] == "created":  # the file is not on the start's path
+            time.sleep(0.01)
         assert state["status"] == "running"
         assert state["pid"] == running.created.pid
 
     def test_zygote_sees_a_read_only_host(self, live):
         """The zygote's mounts are read-only but for /proc and /sys, and neither home nor /tmp is in them."""
         live("import time; time.sleep(10)")
-        pid = client._current.process.pid
+        pid = client._zygotes[()].process.pid
         mounts = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
 
         writable = [fields[4] for fields in mounts if "rw" in fields[5].split(",")]
@@ -908,7 +911,7 @@ class TestOutsiders:
         """Forking is safe: one thread."""
         live("import time; time.sleep(10)")
 
-        assert status_of(client._current.process.pid)["Threads"] == "1"
+        assert status_of(client._zygotes[()].process.pid)["Threads"] == "1"
 
     def test_mounts_do_not_propagate_to_the_host(self, live):
         """While a container runs, the host's mount table is as it was."""

@@ -38,6 +38,7 @@ class RunRequest:
     spec: object
     code: bytes | None
     stdin: int | None = None
+    warm: int = 0
 
 
 class FakeRuntime(types.ModuleType):

@@ -1,0 +1,212 @@
+"""One container, seen from its supervisor: from ``create`` to ``delete``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+
+from container_magic.cgroups import CgroupManager, open_manager
+from container_magic.cgroups.none import NoCgroupManager
+from container_magic.errors import ContainError, InternalError, StateError
+from container_magic.events import Created, Deleted, Exited, Failed, Started, to_dict
+from container_magic.plan import Plan
+from container_magic.process import handshake
+from container_magic.runtime.clone import Child, clone_child
+from container_magic.runtime.connection import Connection, Order
+from container_magic.runtime.measure import Gauge
+from container_magic.runtime.state import StateDirectory
+from container_magic.runtime.volumes import Trees, copy_trees
+from container_magic.runtime.watch import Watcher
+
+_SETUP_SECONDS = 30.0
+
+
+class Container:
+    """One container; each method is one of OCI's operations.
+
+    ``plan_fd`` holds the plan that ``plan`` is another life of; ``pattern`` is any plan of this zygote.
+    """
+
+    def __init__(
+        self, plan: Plan, plan_fd: int, standing: Mapping[str, int], connection: Connection, pattern: Plan
+    ) -> None:
+        self._plan = plan
+        self._plan_fd = plan_fd
+        self._standing = standing
+        self._connection = connection
+        self._pattern = pattern
+        self._parts: dict[str, float] = {}
+        self._clock = time.monotonic()
+        self._state: StateDirectory | None = None
+        self._cgroup: CgroupManager = NoCgroupManager()
+        self._child: Child | None = None
+        self._trees = Trees()
+        self._run = 0
+        self._running = False  # started, and not reaped
+
+    @property
+    def _init(self) -> Child:
+        if self._child is None:
+            raise StateError("the container has no process")
+        return self._child
+
+    @property
+    def init_pidfd(self) -> int:
+        """Descriptor of the container's init; readable when it is dead."""
+        return self._init.pidfd
+
+    def _mark(self, part: str) -> None:
+        now = time.monotonic()
+        self._parts[part] = round(now - self._clock, 6)
+        self._clock = now
+
+    def create(self, ahead: Child | None) -> None:
+        """Make namespaces, rootfs and cgroup, up to a payload that waits for code.
+
+        ``ahead`` is a child in fresh namespaces with the root mounted, of no use to who wants the host's network.
+        """
+        self._child = ahead
+        network = self._plan.spec.network
+        if network != "none":
+            self._kill()
+            self._reap()
+        born_inside = "cg:unified" in self._standing
+        if born_inside:
+            self._make_cgroup()
+        if self._child is None:
+            self._child = clone_child(self._pattern, network, self._cgroup.clone_fd())
+        self._mark("clone")
+        self._let_go()
+        if not born_inside:
+            self._make_cgroup()
+        self._let_in()
+        init = self._init
+        self._connection.await_ready(init.start, init.sync, init.pidfd, _SETUP_SECONDS)
+        self._mark("setup")
+        self._connection.send(self._created())
+        self._write_state("created")
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """Do once what the client will wait for: the clone has made every page of this process one to copy."""
+        self._cgroup.begin()
+        gauge = Gauge(self._cgroup, self._init.pid)
+        gauge.settle()
+        handshake.frame(to_dict(Exited(exit_code=0, usage=gauge.usage())))
+
+    def _let_go(self) -> None:
+        """Copy the mounts, and hand the child its plan."""
+        self._trees = copy_trees(self._plan.spec.mounts, self._standing)
+        message = handshake.GO + self._plan.container_id.encode()
+        with contextlib.suppress(OSError):  # a child that is dead has said why
+            socket.send_fds(self._init.sync, [message], [self._plan_fd, *self._trees.fds])
+        self._mark("volumes")
+
+    def _let_in(self) -> None:
+        """Hand the child its way into the cgroup, which was made while it mounted, unless it was born there."""
+        entry_fds = self._cgroup.entry_fds() if self._cgroup.clone_fd() is None else ()
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._init.sync, [handshake.ENTER], entry_fds)
+
+    def _make_cgroup(self) -> None:
+        plan = self._plan
+        self._state = StateDirectory(self._standing["runtime"], plan.container_id)
+        self._state.write_cgroups(plan.cgroup_paths)
+        bases = {key[3:]: fd for key, fd in self._standing.items() if key.startswith("cg:")}
+        cgroup = open_manager(plan.cgroup_setup, bases, plan.cgroup_name, plan.cgroup_controllers)
+        cgroup.create(plan.spec.resources)
+        self._cgroup = cgroup
+        self._mark("cgroup")
+
+    def start(self, order: Order, *, waiting: bool) -> None:
+        """Give the payload its code; usage and time count from here.
+
+        ``waiting`` says that the container was in ``created`` before it was asked for.
+
+        Raises:
+            StateError: What a volume shows was removed while the container waited.
+            InternalError: The container is dead.
+        """
+        if waiting and self._trees.stale():
+            raise StateError("the source of a volume was removed after the container was created")
+        self._cgroup.begin()
+        self._running = True
+        self._run = order.run
+        # first the news, then the deed: the payload may take this CPU from the supervisor as soon as it can run
+        self._connection.send(Started(start="warm" if waiting else "cold"))
+        self._begun = time.monotonic()
+        try:
+            handshake.send_start(self._init.start, order.fds)
+        except OSError as error:
+            raise InternalError("the container died before it was started") from error
+        for fd in order.fds:
+            os.close(fd)
+
+    def _created(self) -> Created:
+        return Created(
+            container_id=self._plan.container_id,
+            downgrades=self._trees.downgrades,
+            pid=self._init.pid,
+            supervisor_pid=os.getpid(),
+            startup=self._parts,
+        )
+
+    def _write_state(self, status: str) -> None:
+        if self._state is not None:
+            plan = self._plan
+            names = {"id": plan.container_id, "status": status, "cgroup": plan.cgroup_name}
+            pids = {"pid": self._init.pid, "supervisor_pid": os.getpid()}
+            self._state.write({**names, **pids, "created": time.time()})
+
+    def watch(self) -> None:
+        """Wait for the end, holding the limits."""
+        init, plan = self._init, self._plan
+        gauge = Gauge(self._cgroup, init.pid)
+        memory_bytes = plan.substitutes.watched_memory_bytes
+        watcher = Watcher(plan.spec.watch, gauge, self._connection, init.sync, init.pidfd, memory_bytes, run=self._run)
+        dead = watcher.run(self._begun, lambda: self._write_state("running"))
+        if dead:
+            gauge.reap(init.pid)
+        self._running = False
+        self._connection.send(*watcher.last_events())
+        if dead:
+            self._forget_child()
+
+    def delete(self) -> None:
+        """End what is left, remove cgroup and state; every step is tried whatever the others do."""
+        failures = []
+        if self._running:
+            self._kill()
+            self._connection.send(Exited(exit_signal=signal.SIGKILL))
+        for step in (self._kill, self._reap, self._cgroup.delete, self._remove_state):
+            try:
+                step()
+            except (ContainError, OSError) as error:
+                failures.append(str(error))
+        self._trees.close()
+        if failures:
+            self._connection.send(Failed(message=f"cannot remove the container: {'; '.join(failures)}"))
+        else:
+            self._connection.send(Deleted())
+
+    def _remove_state(self) -> None:
+        if self._state is not None:
+            self._state.remove()
+
+    def _kill(self) -> None:
+        # the death of a pid namespace's init takes every process in it along (pid_namespaces(7))
+        if self._child is not None:
+            signal.pidfd_send_signal(self._child.pidfd, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        if self._child is not None:
+            os.waitpid(self._child.pid, 0)
+            self._forget_child()
+
+    def _forget_child(self) -> None:
+        self._init.close()
+        self._child = None

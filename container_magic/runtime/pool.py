@@ -1,0 +1,169 @@
+"""The pool: containers in ``created`` that wait for code, for the specs in use.
+
+Its members are supervisors, each with one container after the plan of its key, used once and then made anew; so a pool
+fills itself, beside whatever the client does next. It is the client's: when that is gone the supervisors notice.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from container_magic.runtime.worker import Worker
+from container_magic.spec import ContainerSpec
+
+MOST_WAITING = 8
+"""Containers that wait in all of one zygote's pools; the least recently used go first."""
+
+
+def pool_key(spec: ContainerSpec) -> Hashable:
+    """Return what two runs must have in common to use each other's containers.
+
+    The spec, and what of the host a plan is made of at that moment: the time zone, the files and directories that
+    stand at the paths of volumes, the name servers.
+
+    Raises:
+        OSError: A volume's source is not there.
+    """
+    sources = tuple(_identity(mount.source) for mount in spec.mounts if mount.type == "bind")
+    resolver = _resolver() if spec.network == "host" else None
+    return spec, os.environ.get("TZ"), sources, resolver
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _resolver() -> tuple[int, int, int] | None:
+    try:
+        status = os.stat("/etc/resolv.conf")
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+@dataclass(kw_only=True)
+class Pool:
+    """Waiting workers by key, the least recently used key first, and workers that are removing their last container."""
+
+    _waiting: OrderedDict[Hashable, list[Worker]] = field(default_factory=OrderedDict)
+    _ending: list[Worker] = field(default_factory=list)
+    _mounts: MountWatch | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, key: Hashable) -> Worker | None:
+        """Return a worker for ``key``, one whose container stands if there is; None when there is no worker."""
+        with self._lock:
+            return self._take(key)
+
+    def tend(self) -> None:
+        """Drop workers that have died, and what they have left."""
+        with self._lock:
+            self._tend()
+
+    def _tend(self) -> None:
+        self._ending = [worker for worker in self._ending if _is_alive(worker)]
+        for key in tuple(self._waiting):
+            alive = [worker for worker in self._waiting[key] if _is_alive(worker)]
+            if alive:
+                self._waiting[key] = alive
+            else:
+                del self._waiting[key]
+
+    def _take(self, key: Hashable) -> Worker | None:
+        self._tend()
+        self._drop_if_mounts_changed(key)
+        alive = self._waiting.pop(key, [])
+        ready = next((worker for worker in alive if worker.created is not None), None)
+        chosen = ready or (alive[0] if alive else None)
+        if chosen is not None:
+            alive.remove(chosen)
+        if alive:
+            self._waiting[key] = alive
+        return chosen
+
+    def put(self, key: Hashable, worker: Worker, size: int) -> int:
+        """Keep a worker whose run is over, if ``size`` has room for it; return how many are missing then."""
+        with self._lock:
+            return self._put(key, worker, size)
+
+    def _put(self, key: Hashable, worker: Worker, size: int) -> int:
+        workers = self._waiting.get(key, [])
+        if not worker.keep:
+            self._ending.append(worker)
+        elif worker.lost or len(workers) >= size:
+            worker.close()
+        else:
+            self._waiting[key] = [*workers, worker]
+            self._waiting.move_to_end(key)
+            self._trim()
+        return size - len(self._waiting.get(key, []))
+
+    def _trim(self) -> None:
+        while len(self.workers()) > MOST_WAITING:
+            oldest, workers = next(iter(self._waiting.items()))
+            workers.pop().close()
+            if not workers:
+                del self._waiting[oldest]
+
+    def _drop_if_mounts_changed(self, key: Hashable) -> None:
+        """A waiting container has the mounts below a volume's source as they were when it was made."""
+        if not (isinstance(key, tuple) and key[2]):
+            return
+        if self._mounts is None:
+            self._mounts = MountWatch()
+        elif self._mounts.changed():
+            for other in [other for other in self._waiting if isinstance(other, tuple) and other[2]]:
+                for worker in self._waiting.pop(other):
+                    worker.close()
+
+    def workers(self) -> list[Worker]:
+        """Return the workers that wait."""
+        return [worker for workers in self._waiting.values() for worker in workers]
+
+    def close(self) -> None:
+        """Let every worker go."""
+        for worker in [*self._ending, *self.workers()]:
+            worker.close()
+        self._waiting.clear()
+        self._ending.clear()
+        if self._mounts is not None:
+            self._mounts.close()
+            self._mounts = None
+
+
+def _is_alive(worker: Worker) -> bool:
+    """Take note of what has come, say what went wrong when nobody listened, and close what is of no more use."""
+    worker.settle()
+    if worker.failure:
+        warnings.warn(worker.failure, RuntimeWarning, stacklevel=2)
+    if worker.lost or worker.failure:
+        if worker.keep:  # it was to live on: killed, or its container was
+            worker.zygote.sweep()
+        worker.close()
+        return False
+    return True
+
+
+class MountWatch:
+    """Whether the mounts of this process's namespace have changed since it was last asked (proc_pid_mountinfo(5))."""
+
+    def __init__(self) -> None:
+        self._fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLPRI)
+        self.changed()
+
+    def changed(self) -> bool:
+        """Return whether something was mounted, unmounted or remounted; the next answer counts from here."""
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._fd)

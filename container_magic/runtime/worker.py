@@ -1,0 +1,106 @@
+"""The client's hold on a supervisor that makes containers after one plan, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from container_magic.events import Created, Deleted, Event, Exited, Failed, from_dict
+from container_magic.plan import Plan
+from container_magic.process import handshake
+
+if TYPE_CHECKING:
+    from container_magic.runtime.client import Zygote
+
+_READ_BYTES = 256 * 1024
+
+
+class Worker:
+    """A supervisor's socket, and what has come over it; ``keep`` asks for a next container after each.
+
+    Raises:
+        InternalError: The zygote is gone.
+    """
+
+    def __init__(self, zygote: Zygote, plan: Plan, *, keep: bool) -> None:
+        self.zygote = zygote
+        self.plan = plan
+        self.keep = keep
+        self.created: Created | None = None
+        self.lost = False
+        self.failure = ""
+        """Why a container whose run was over could not be removed."""
+        self._removing = False
+        self._run = 0
+        self._reader = handshake.FrameReader()
+        self.socket, theirs = socket.socketpair()
+        plan_fd = handshake.memory_file("plan", handshake.dump_plan(plan))
+        try:
+            zygote.request(plan.spec.network, {"client": theirs.fileno(), "plan": plan_fd}, keep=keep)
+        except BaseException:
+            self.socket.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(plan_fd)
+        self.socket.setblocking(False)
+
+    def start(self, fds: Sequence[int]) -> None:
+        """Send code, standard input, output and error; a supervisor that is gone is found out by reading."""
+        self._run += 1
+        with contextlib.suppress(OSError):
+            socket.send_fds(self.socket, [handshake.frame({"op": "start", "run": self._run})], fds)
+
+    def command(self, operation: str, **details: Any) -> None:
+        """Send a command that means the present run and no other."""
+        with contextlib.suppress(OSError):
+            self.socket.send(handshake.frame({"op": operation, "run": self._run, **details}))
+
+    def receive(self) -> list[Event]:
+        """Return the events that have come; ``lost`` is set when there will be no more."""
+        try:
+            data = self.socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            self.lost = True
+            return []
+        events = [from_dict(frame) for frame in self._reader.feed(data)]
+        for event in events:
+            self._note(event)
+        return events
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Created):
+            self.created = event
+        elif isinstance(event, Exited):
+            self.created, self._removing = None, True
+        elif isinstance(event, Deleted):
+            self._removing = False
+        elif isinstance(event, Failed) and self._removing:
+            self.failure = event.message
+
+    def settle(self) -> None:
+        """Take note of all that has come while nobody listened."""
+        while not self.lost and self.receive():
+            pass
+
+    def close(self) -> None:
+        """Let the supervisor go: what it has left is ended and removed by it; once more does nothing."""
+        self.socket.close()
+        self.lost = True
+
+    def end(self) -> None:
+        """As ``close``, and wait until everything is removed."""
+        if self.socket.fileno() >= 0:
+            self.socket.setblocking(True)
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+                while self.socket.recv(_READ_BYTES):
+                    pass
+        self.close()
