@@ -170,9 +170,11 @@ class Connection:
         if message[:1] == handshake.FAILED:
             text = message[1:].decode(errors="replace")
             raise HostError(f"cannot make the container: {text}", hint=_hint(text))
+        if not message or message[:1] == handshake.EXITED:
+            raise InternalError("the container died while it was being made")
         return message == handshake.READY
 
-    def await_start(self, init_pidfd: int) -> tuple[Order, bool]:
+    def await_start(self, sync: socket.socket, init_pidfd: int) -> tuple[Order, bool]:
         """Wait for the client's ``start``; return it, and whether the container was there first.
 
         Raises:
@@ -182,7 +184,7 @@ class Connection:
         self._take_order()  # what came meanwhile
         waiting = self._order is None
         poll = select.poll()
-        for fd in (self.socket, self.wakeup, init_pidfd):
+        for fd in (self.socket, self.wakeup, init_pidfd, sync):
             poll.register(fd, select.POLLIN)
         while self._order is None:
             ready = {fd for fd, _ in poll.poll()}
@@ -190,7 +192,7 @@ class Connection:
                 self.check_wakeup()
             if self.socket.fileno() in ready:
                 self._take_order()
-            if init_pidfd in ready:
+            if init_pidfd in ready or sync.fileno() in ready:  # init is dead, or says that the payload is
                 raise InternalError("the container died before it was started")
         order, self._order = self._order, None
         return order, waiting

@@ -54,11 +54,6 @@ class Container:
             raise StateError("the container has no process")
         return self._child
 
-    @property
-    def init_pidfd(self) -> int:
-        """Descriptor of the container's init; readable when it is dead."""
-        return self._init.pidfd
-
     def _mark(self, part: str) -> None:
         now = time.monotonic()
         self._parts[part] = round(now - self._clock, 6)
@@ -121,6 +116,15 @@ class Container:
         cgroup.create(plan.spec.resources)
         self._cgroup = cgroup
         self._mark("cgroup")
+
+    def await_start(self) -> tuple[Order, bool]:
+        """Wait for the client's order; return it, and whether the container stood before it came.
+
+        Raises:
+            InternalError: The container died.
+            ClientGoneError: The client's end is closed.
+        """
+        return self._connection.await_start(self._init.sync, self._init.pidfd)
 
     def start(self, order: Order, *, waiting: bool) -> None:
         """Give the payload its code; usage and time count from here.

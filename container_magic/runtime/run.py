@@ -238,9 +238,11 @@ class Run:
         if not self._exited or self._worker.lost:
             self._worker.end()
             return
-        missing = self._zygote.pool.put(self._key, self._worker, self._request.warm)
-        for _ in range(min(missing, self._request.warm)):
-            self._zygote.pool.put(self._key, self._new_worker(), self._request.warm)
+        size = self._request.warm
+        missing = self._zygote.pool.put(self._key, self._worker, size)
+        with contextlib.suppress(ContainError):  # what goes wrong with the next container is not this one's affair
+            for _ in range(missing):
+                self._zygote.pool.put(self._key, self._new_worker(), size)
 
     def _close_stream(self, fd: int) -> None:
         if self._started:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -144,7 +145,8 @@ def _send_config(
         pattern = make_plan(ContainerSpec(), features, tree.lowers, "0" * 64)
         fds["pattern"] = memory_file("pattern", dump_plan(pattern))
         config = _config(features, tree, tuple(fds), preload)
-        socket.send_fds(control, [json.dumps(dataclasses.asdict(config)).encode()], list(fds.values()))
+        with contextlib.suppress(BrokenPipeError):  # it died: the wait for its answer says so
+            socket.send_fds(control, [json.dumps(dataclasses.asdict(config)).encode()], list(fds.values()))
     finally:
         for fd in set(fds.values()) | set(bases.values()):
             os.close(fd)
@@ -178,7 +180,9 @@ class _Greeting:
         # the end of the socket, or the death of a launcher that never knew of it
         while self.process.poll() is None and time.monotonic() < deadline:
             if select.select([self.control], [], [], _DEATH_CHECK_SECONDS)[0]:
-                message = self.control.recv(_MESSAGE_BYTES)
+                message = b""
+                with contextlib.suppress(ConnectionResetError):  # it died with something of ours unread
+                    message = self.control.recv(_MESSAGE_BYTES)
                 if message:
                     answer: dict[str, Any] = json.loads(message)
                     return answer
