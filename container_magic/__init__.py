@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "run": "container_magic.verbs.run",
     "stream": "container_magic.verbs.run",
+    "map": "container_magic.verbs.map",
     "RunReport": "container_magic.report",
     "ContainError": "container_magic.errors",
     "OptionError": "container_magic.errors",

@@ -79,6 +79,8 @@ class RunReport:
     container_id: str = ""
     start: Literal["cold", "warm"] | None = None
     dropped_bytes: int = 0
+    index: int | None = None
+    """Number of the input, from 0, when the run is one of ``map``."""
 
     @property
     def ok(self) -> bool:
@@ -215,7 +217,8 @@ class ReportBuilder:
         return ReportUsage(
             **figures,
             startup_seconds=self._started.startup_seconds if self._started else None,
-            startup=dict(self._created.startup),
+            # what was done before it was asked for is no part of this start
+            startup=dict(self._created.startup) if self._started and self._started.start == "cold" else {},
             samples=tuple(self._curve.points),
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import io
 import json
 import linecache
@@ -76,8 +77,17 @@ def _open_streams() -> None:
 _ours: list[types.ModuleType] = []
 
 
+@functools.cache
+def own_modules() -> tuple[str, ...]:
+    """Return the names of this package's modules.
+
+    Asked for once, in the zygote: to go through all modules is to count a reference to each name, on as many pages.
+    """
+    return tuple(name for name in sys.modules if name.startswith("container_magic"))
+
+
 def _forget_ourselves() -> None:
-    for name in [name for name in sys.modules if name.startswith("container_magic")]:
+    for name in own_modules():
         # kept alive: to free them would write to, and so copy, every page that they lie on
         _ours.append(sys.modules.pop(name))
     sys.path[:] = ["", *(entry for entry in sys.path if entry and not entry.startswith("/.container_magic"))]

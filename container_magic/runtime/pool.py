@@ -143,7 +143,7 @@ def _is_alive(worker: Worker) -> bool:
     worker.settle()
     if worker.failure:
         warnings.warn(worker.failure, RuntimeWarning, stacklevel=2)
-    if worker.lost or worker.failure:
+    if worker.lost or worker.broken:
         if worker.keep:  # it was to live on: killed, or its container was
             worker.zygote.sweep()
         worker.close()

@@ -81,7 +81,7 @@ class Run:
         self._closed = False
         self._interrupts = 0
         self._streams: dict[int, StreamName] = {}
-        self._poll = select.poll()
+        self._poll = select.epoll()
         self._start()
 
     def _find_worker(self) -> tuple[Worker, bool]:
@@ -110,7 +110,7 @@ class Run:
                 self._streams[reader] = name
                 fds.append(writer)
             self._worker.start(fds)
-        self._poll.register(self._worker.socket, select.POLLIN)
+        self._poll.register(self._worker.socket, select.EPOLLIN)
         if self._worker.created is not None:
             self._take(self._worker.created)
 
@@ -136,9 +136,24 @@ class Run:
             raise _as_error(event)
         return event
 
-    def _wait(self) -> None:
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when ``take`` has something to do."""
+        return self._poll.fileno()
+
+    def take(self) -> Iterator[Event]:
+        """Yield the events that have come, without waiting.
+
+        Raises:
+            ContainError: As iterating does.
+        """
+        self._wait(0)
+        while self._events:
+            yield self.__next__()
+
+    def _wait(self, timeout_seconds: float | None = None) -> None:
         # output before news: what was written before the end is shown before it
-        for fd, _ in sorted(self._poll.poll(), key=lambda item: item[0] not in self._streams):
+        ready = self._poll.poll(timeout_seconds)
+        for fd, _ in sorted(ready, key=lambda item: item[0] not in self._streams):
             if fd in self._streams:
                 self._read(fd)
             else:
@@ -196,7 +211,7 @@ class Run:
         elif isinstance(event, Started):
             self._started = True
             for fd in self._streams:  # not before: the first output comes after the news that the code runs
-                self._poll.register(fd, select.POLLIN)
+                self._poll.register(fd, select.EPOLLIN)
             event = replace(event, startup_seconds=round(time.monotonic() - self._begun, 6))
         elif isinstance(event, Exited):
             self._drain()
@@ -235,6 +250,7 @@ class Run:
         self._closed = True
         self._zygote.runs.discard(id(self))
         self._close_streams()
+        self._poll.close()
         if not self._exited or self._worker.lost:
             self._worker.end()
             return

@@ -12,6 +12,7 @@ import sys
 from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
 from container_magic.process import handshake
+from container_magic.process.interpreter import own_modules
 from container_magic.process.zygote import serve
 from container_magic.rootfs.host import HostTree, with_mounts
 from container_magic.runtime.rehearsal import rehearse
@@ -39,6 +40,7 @@ def main() -> None:
     # computed once here, inherited by every supervisor
     default_program()
     last_capability()
+    own_modules()
     standing = told["fds"]
     failed = _preload(told["preload"])
     if failed:

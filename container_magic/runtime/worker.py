@@ -31,6 +31,8 @@ class Worker:
         self.keep = keep
         self.created: Created | None = None
         self.lost = False
+        self.broken = False
+        """Something failed: no further container will come."""
         self.failure = ""
         """Why a container whose run was over could not be removed."""
         self._removing = False
@@ -82,8 +84,9 @@ class Worker:
             self.created, self._removing = None, True
         elif isinstance(event, Deleted):
             self._removing = False
-        elif isinstance(event, Failed) and self._removing:
-            self.failure = event.message
+        elif isinstance(event, Failed):
+            self.created, self.broken = None, True
+            self.failure = event.message if self._removing else ""
 
     def settle(self) -> None:
         """Take note of all that has come while nobody listened."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from container_magic.events import Event, until_exited
@@ -13,7 +13,7 @@ from container_magic.report import ReportBuilder, RunReport
 from container_magic.runtime.run import Run, RunRequest, plan_for
 from container_magic.spec import ContainerSpec
 
-__all__ = ["Run", "RunRequest", "dry_run", "open_run", "run", "stream"]
+__all__ = ["Run", "RunRequest", "dry_run", "open_run", "request_for", "run", "stream"]
 
 
 def open_run(request: RunRequest) -> Run:
@@ -47,7 +47,7 @@ def run(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) 
         InternalError: The sandbox broke before the code ran.
     """
     builder = ReportBuilder()
-    with open_run(_request(source, options)) as running:
+    with open_run(request_for(source, options)) as running:
         for event in until_exited(running):
             builder.add(event)
     return builder.report()
@@ -55,7 +55,7 @@ def run(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) 
 
 def stream(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) -> Iterator[Event]:
     """Run as ``run`` does and yield the events as they happen; closing the iterator ends the container."""
-    request = _request(source, options)
+    request = request_for(source, options)
     return _events(request)
 
 
@@ -64,7 +64,12 @@ def _events(request: RunRequest) -> Iterator[Event]:
         yield from running
 
 
-def _request(source: str | bytes | Sequence[str | os.PathLike[str]], options: dict[str, Any]) -> RunRequest:
+def request_for(source: str | bytes | Sequence[str | os.PathLike[str]], options: Mapping[str, Any]) -> RunRequest:
+    """Return what ``run`` would do with these arguments.
+
+    Raises:
+        OptionError: An option is unknown or malformed.
+    """
     chosen = from_keywords(options)
     if isinstance(source, (str, bytes)):
         code = source.encode("utf-8", errors="surrogatepass") if isinstance(source, str) else source

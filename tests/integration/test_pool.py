@@ -1,0 +1,310 @@
+"""The pool: containers that wait in created, each used once, refilled beside the notebook, of no cost to anybody."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import DEFAULTS, descendants, is_locked, waiting
+
+import container_magic as cm
+from container_magic.cgroups.facts import probe
+from container_magic.options import from_keywords
+from container_magic.runtime import client
+from container_magic.runtime.pool import MOST_WAITING, MountWatch, pool_key
+from container_magic.runtime.sweep import runtime_directory
+
+
+def wait_for(count, seconds=20.0):
+    """Wait until ``count`` containers stand in this process's pools; return them."""
+    deadline = time.monotonic() + seconds
+    while len(waiting()) != count:
+        assert time.monotonic() < deadline, f"{len(waiting())} wait, not {count}"
+        time.sleep(0.01)
+    return waiting()
+
+
+@pytest.fixture
+def fresh():
+    """Begin, and end, without a zygote: nothing waits."""
+    client.shutdown()
+    yield
+    client.shutdown()
+
+
+@pytest.fixture
+def warm(fresh):
+    """Return ``cm.run`` with one container that waits, after a first run has filled the pool."""
+
+    def run(source, **options):
+        keywords = {**DEFAULTS, "warm": 1, **options}
+        cm.run("pass", **keywords)
+        wait_for(keywords["warm"])
+        return cm.run(source, **keywords)
+
+    return run
+
+
+class TestStarts:
+    """What the report calls warm and cold."""
+
+    def test_second_run_with_the_same_options_is_warm(self, warm):
+        """The first is cold, the pool follows, the next finds a container that waits."""
+        report = warm("print(6 * 7)")
+
+        assert (report.stdout, report.start, report.verdict) == ("42\n", "warm", "OK")
+
+    def test_run_with_another_option_is_cold(self, warm):
+        """A container that was made for other options is not used."""
+        assert warm("pass").start == "warm"
+        assert cm.run("pass", **{**DEFAULTS, "warm": 1, "pids": 77}).start == "cold"
+
+    def test_warm_0_is_cold_and_leaves_nothing_waiting(self, fresh, run):
+        """No pool is made."""
+        assert [run("pass", warm=0).start for _ in range(2)] == ["cold", "cold"]
+        time.sleep(0.3)
+        assert waiting() == []
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_as_many_wait_as_asked_for(self, fresh, run, count):
+        """``--warm N``."""
+        run("pass", warm=count)
+
+        assert len({created.container_id for created in wait_for(count)}) == count
+
+    def test_pools_of_many_options_stay_small_together(self, fresh, run):
+        """The least recently used containers go."""
+        for pids in range(40, 40 + MOST_WAITING + 3):
+            run("pass", pids=pids, warm=2)
+
+        time.sleep(0.5)
+        assert len(wait_for(MOST_WAITING)) == MOST_WAITING
+        assert run("pass", pids=40, warm=2).start == "cold"
+
+    def test_start_of_a_warm_container_has_no_parts(self, warm):
+        """What was done before anybody asked is no part of the start."""
+        report = warm("pass")
+
+        assert 0 < report.usage.startup_seconds < 5
+        assert report.usage.startup == {}
+
+
+class TestOnce:
+    """A container is used by one run."""
+
+    def test_every_run_has_a_container_of_its_own(self, warm, run):
+        """Ids, host names, files and namespaces are new each time."""
+        look = (
+            "import os, socket\n"
+            "print(socket.gethostname(), os.path.exists('/tmp/mark'), os.readlink('/proc/self/ns/net'),"
+            " open('/etc/hostname').read().strip())\nopen('/tmp/mark', 'w').close()"
+        )
+        reports = [warm(look)]
+        for _ in range(4):
+            wait_for(1)
+            reports.append(run(look))
+        assert [report.start for report in reports] == ["warm"] * 5
+        seen = [report.stdout.split() for report in reports]
+        assert len({report.container_id for report in reports}) == 5
+        for report, (name, mark, _net, file) in zip(reports, seen, strict=True):
+            assert name == file == report.container_id[:12]
+            assert mark == "False"
+
+    def test_usage_of_a_warm_run_begins_with_its_code(self, warm):
+        """What making the container took, and what the run before used, is in nobody's report."""
+        heavy = warm("x = bytearray(80 << 20)\nimport time\nend = time.time() + 0.3\nwhile time.time() < end: pass")
+        wait_for(1)
+        light = cm.run("pass", **{**DEFAULTS, "warm": 1})
+
+        assert heavy.usage.cpu_seconds >= 0.25
+        assert light.start == "warm"
+        assert light.usage.cpu_seconds < 0.2
+        assert light.usage.memory_peak_bytes is None or light.usage.memory_peak_bytes < 40 << 20
+
+    def test_wall_limit_counts_from_the_code(self, warm):
+        """Time that a container has waited is not the code's."""
+        warm("pass", timeout="2s")
+        time.sleep(2.5)
+
+        report = cm.run("print('here')", **{**DEFAULTS, "warm": 1, "timeout": "2s"})
+
+        assert (report.start, report.verdict, report.stdout) == ("warm", "OK", "here\n")
+
+    def test_limits_hold_in_a_warm_container(self, warm, needs):
+        """Memory, as an example: the next one is whole again."""
+        needs(mem="64M")
+        report = warm("x = bytearray(500 << 20)", mem="64M")
+
+        assert (report.start, report.verdict, report.oom_killed) == ("warm", "MEMORY_LIMIT", True)
+        wait_for(1)
+        assert cm.run("print(1)", **{**DEFAULTS, "warm": 1, "mem": "64M"}).verdict == "OK"
+
+    def test_random_numbers_differ_between_containers(self, warm, run):
+        """Generators of preloaded modules have a seed of their own in each."""
+        pytest.importorskip("numpy")
+        code = (
+            "import random, numpy, uuid, os\nprint(random.random(), numpy.random.random(), uuid.uuid1(), os.urandom(4))"
+        )
+        seen = [warm(code, preload="random,numpy.random,uuid").stdout]
+        for _ in range(3):
+            wait_for(1)
+            seen.append(run(code, preload="random,numpy.random,uuid").stdout)
+
+        assert all(len(set(column)) == 4 for column in zip(*map(str.split, seen), strict=True))
+
+
+class TestVolumes:
+    """A volume shows what is at its path when the code starts."""
+
+    def test_directory_that_was_made_anew_is_seen(self, warm, tmp_path):
+        """The old directory, which the waiting container has, is gone; its inode number may be used again."""
+        source = tmp_path / "data"
+        for text in ("first", "second", "third"):
+            source.mkdir()
+            (source / "x").write_text(text)
+            report = warm("print(open('/d/x').read())", volume=f"{source}:/d")
+            assert report.stdout == f"{text}\n", report.start
+            subprocess.run(["rm", "-r", str(source)], check=True)
+
+    def test_file_that_was_replaced_is_seen(self, warm, tmp_path):
+        """As editors save: another file is renamed to the name."""
+        source = tmp_path / "x"
+        source.write_text("first")
+        assert warm("print(open('/x').read())", volume=f"{source}:/x").stdout == "first\n"
+        wait_for(1)
+        (tmp_path / "new").write_text("second")
+        (tmp_path / "new").rename(source)
+
+        assert cm.run("print(open('/x').read())", **{**DEFAULTS, "warm": 1}, volume=f"{source}:/x").stdout == "second\n"
+
+    def test_volume_that_is_gone_is_refused(self, warm, tmp_path):
+        """The same error as for a cold start."""
+        source = tmp_path / "data"
+        source.mkdir()
+        warm("pass", volume=f"{source}:/d")
+        source.rmdir()
+
+        with pytest.raises(cm.OptionError, match="does not exist"):
+            cm.run("pass", **{**DEFAULTS, "warm": 1}, volume=f"{source}:/d")
+
+    @pytest.mark.root
+    def test_changes_of_mounts_are_noticed(self):
+        """In a mount namespace of one's own, because the host's mounts are not ours."""
+        code = (
+            "import ctypes, os\nfrom container_magic.runtime.pool import MountWatch\nlibc = ctypes.CDLL(None)\n"
+            "assert libc.unshare(0x20000) == 0\nwatch = MountWatch()\nprint(watch.changed(), end=' ')\n"
+            "assert libc.mount(b'none', b'/mnt', b'tmpfs', 0, None) == 0\nprint(watch.changed(), watch.changed())"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+        assert done.stdout == "False True False\n"
+        assert not MountWatch().changed()
+
+    def test_key_is_of_the_environment_too(self, monkeypatch):
+        """The time zone goes into the plan, so a container of another one is not used."""
+        spec = from_keywords({}).spec
+        monkeypatch.setenv("TZ", "UTC")
+        first = pool_key(spec)
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+
+        assert pool_key(spec) != first
+
+
+class TestDeaths:
+    """Who dies while a container waits."""
+
+    @pytest.mark.parametrize("victim", ["supervisor", "init", "payload"])
+    def test_dead_container_is_not_used(self, warm, victim):
+        """The run begins with another one, cold, and what the dead one had is swept."""
+        warm("pass")
+        (created,) = wait_for(1)
+        children = Path(f"/proc/{created.pid}/task/{created.pid}/children").read_text().split()
+        pid = {"supervisor": created.supervisor_pid, "init": created.pid, "payload": int(children[0])}[victim]
+        dying = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        select.select([dying], [], [], 10)
+        os.close(dying)
+        report = cm.run("print('alive')", **{**DEFAULTS, "warm": 1})
+
+        assert (report.verdict, report.stdout) == ("OK", "alive\n")
+        assert report.container_id != created.container_id
+
+    def test_waiting_containers_end_with_the_client(self, tmp_path):
+        """SIGKILL for the notebook: its pool goes."""
+        code = (
+            "import container_magic as cm, sys, time\ncm.run('pass', warm=2, best_effort=True)\ntime.sleep(1)\n"
+            "print('ready', flush=True)\ntime.sleep(60)"
+        )
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            process.kill()
+        deadline = time.monotonic() + 10
+        while any("container_magic" in text for text in descendants().values()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+        states = [path for path in runtime_directory().iterdir() if is_locked(path)]
+        own = {created.container_id for created in waiting()}
+        assert {path.name for path in states if json.loads((path / "state.json").read_text())["status"]} <= own
+
+    def test_fork_of_the_client_leaves_the_pool_to_the_parent(self, warm):
+        """A child that inherited the sockets, and ends, ends no container."""
+        warm("pass")
+        (created,) = wait_for(1)
+        pid = os.fork()
+        if pid == 0:
+            client.shutdown()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        report = cm.run("print(1)", **{**DEFAULTS, "warm": 1})
+
+        assert (report.start, report.container_id) == ("warm", created.container_id)
+
+
+class TestPreload:
+    """Modules that are imported once."""
+
+    def test_module_is_there_already(self, run):
+        """In ``sys.modules`` before the code runs; without the option it is not."""
+        code = "import sys; print('colorsys' in sys.modules)"
+
+        assert run(code, preload="colorsys").stdout == "True\n"
+        assert run(code).stdout == "False\n"
+
+    @pytest.mark.parametrize("name", ["no_such_module", "antigravity.nothing", "this.that"])
+    def test_module_that_cannot_be_imported_is_an_option_error(self, run, name):
+        """The reason is Python's own; nothing is left waiting."""
+        with pytest.raises(cm.OptionError, match=f"cannot preload {name}: ModuleNotFoundError"):
+            run("pass", preload=name)
+        assert (name,) not in client._zygotes
+
+    def test_few_zygotes_are_kept(self, run):
+        """The least recently used one goes, the plain one stays."""
+        run("pass")
+        for name in ("colorsys", "chunk", "sched", "nturl2path", "stringprep"):
+            run("pass", preload=name, warm=0)
+
+        assert len(client._zygotes) == client.MOST_ZYGOTES
+        assert () in client._zygotes and ("colorsys",) not in client._zygotes
+
+    def test_what_a_cell_does_to_a_preloaded_module_stays_in_it(self, run):
+        """The next container has the module as it was imported."""
+        run("import colorsys; colorsys.ONE_THIRD = 'changed'", preload="colorsys")
+
+        assert run("import colorsys; print(colorsys.ONE_THIRD < 1)", preload="colorsys").stdout == "True\n"
+
+
+@pytest.mark.root
+@pytest.mark.cgroup_v1
+def test_waiting_containers_are_in_groups_of_their_own(warm):
+    """Their memory is charged to themselves, with the limit set already."""
+    warm("pass")
+    (created,) = wait_for(1)
+    group = Path(probe().bases["memory"], f"container_magic-{created.container_id}")
+
+    assert int((group / "memory.limit_in_bytes").read_text()) == 256 << 20
+    assert str(created.pid) in (group / "cgroup.procs").read_text().split()
