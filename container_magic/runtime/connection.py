@@ -174,15 +174,22 @@ class Connection:
             raise InternalError("the container died while it was being made")
         return message == handshake.READY
 
-    def await_start(self, sync: socket.socket, init_pidfd: int) -> tuple[Order, bool]:
-        """Wait for the client's ``start``; return it, and whether the container was there first.
+    def asked(self) -> bool:
+        """Whether the client's ``start`` has come.
+
+        Raises:
+            ClientGoneError: The client's end is closed.
+        """
+        self._take_order()
+        return self._order is not None
+
+    def await_start(self, sync: socket.socket, init_pidfd: int) -> Order:
+        """Wait for the client's ``start``.
 
         Raises:
             InternalError: The container died in ``created``.
             ClientGoneError: The client's end is closed.
         """
-        self._take_order()  # what came meanwhile
-        waiting = self._order is None
         poll = select.poll()
         for fd in (self.socket, self.wakeup, init_pidfd, sync):
             poll.register(fd, select.POLLIN)
@@ -194,5 +201,7 @@ class Connection:
                 self._take_order()
             if init_pidfd in ready or sync.fileno() in ready:  # init is dead, or says that the payload is
                 raise InternalError("the container died before it was started")
+        if select.select([sync, init_pidfd], [], [], 0)[0]:
+            raise InternalError("the container died before it was started")
         order, self._order = self._order, None
-        return order, waiting
+        return order

@@ -46,6 +46,7 @@ class Container:
         self._child: Child | None = None
         self._trees = Trees()
         self._run = 0
+        self._waiting = False  # in ``created`` before it was asked for
         self._running = False  # started, and not reaped
 
     @property
@@ -82,6 +83,7 @@ class Container:
         init = self._init
         self._connection.await_ready(init.start, init.sync, init.pidfd, _SETUP_SECONDS)
         self._mark("setup")
+        self._waiting = not self._connection.asked()
         self._connection.send(self._created())
         self._write_state("created")
         self._rehearse()
@@ -117,8 +119,8 @@ class Container:
         self._cgroup = cgroup
         self._mark("cgroup")
 
-    def await_start(self) -> tuple[Order, bool]:
-        """Wait for the client's order; return it, and whether the container stood before it came.
+    def await_start(self) -> Order:
+        """Wait for the client's order.
 
         Raises:
             InternalError: The container died.
@@ -126,22 +128,20 @@ class Container:
         """
         return self._connection.await_start(self._init.sync, self._init.pidfd)
 
-    def start(self, order: Order, *, waiting: bool) -> None:
+    def start(self, order: Order) -> None:
         """Give the payload its code; usage and time count from here.
 
-        ``waiting`` says that the container was in ``created`` before it was asked for.
-
         Raises:
-            StateError: What a volume shows was removed while the container waited.
+            StateError: What a volume shows was removed since the container was made.
             InternalError: The container is dead.
         """
-        if waiting and self._trees.stale():
+        if self._trees.stale():
             raise StateError("the source of a volume was removed after the container was created")
         self._cgroup.begin()
         self._running = True
         self._run = order.run
         # first the news, then the deed: the payload may take this CPU from the supervisor as soon as it can run
-        self._connection.send(Started(start="warm" if waiting else "cold"))
+        self._connection.send(Started(start="warm" if self._waiting else "cold"))
         self._begun = time.monotonic()
         try:
             handshake.send_start(self._init.start, order.fds)

@@ -47,8 +47,7 @@ def _live(container: Container, connection: Connection, ahead: Child | None) -> 
     """Take one container through its life; return whether it ended by itself, with a client that hears of it."""
     try:
         container.create(ahead)
-        order, waiting = container.await_start()
-        container.start(order, waiting=waiting)
+        container.start(container.await_start())
         container.watch()
     except ClientGoneError:
         return False

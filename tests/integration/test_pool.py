@@ -229,6 +229,7 @@ class TestDeaths:
         os.kill(pid, signal.SIGKILL)
         select.select([dying], [], [], 10)
         os.close(dying)
+        time.sleep(0.1)  # until init has told of its payload's end
         report = cm.run("print('alive')", **{**DEFAULTS, "warm": 1})
 
         assert (report.verdict, report.stdout) == ("OK", "alive\n")
