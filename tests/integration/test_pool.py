@@ -1,6 +1,5 @@
 """The pool: containers that wait in created, each used once, refilled beside the notebook, of no cost to anybody."""
 
-import json
 import os
 import select
 import signal
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEFAULTS, descendants, is_locked, waiting
+from conftest import DEFAULTS, waiting
 
 import container_magic as cm
 from container_magic.cgroups.facts import probe
@@ -235,22 +234,25 @@ class TestDeaths:
         assert (report.verdict, report.stdout) == ("OK", "alive\n")
         assert report.container_id != created.container_id
 
-    def test_waiting_containers_end_with_the_client(self, tmp_path):
+    def test_waiting_containers_end_with_the_client(self):
         """SIGKILL for the notebook: its pool goes."""
         code = (
-            "import container_magic as cm, sys, time\ncm.run('pass', warm=2, best_effort=True)\ntime.sleep(1)\n"
-            "print('ready', flush=True)\ntime.sleep(60)"
+            "import container_magic as cm, sys, time\nfrom container_magic.runtime import client\n"
+            "cm.run('pass', warm=2, best_effort=True)\nworkers = client.zygote().pool.workers()\n"
+            "while not all(worker.created for worker in workers):\n"
+            "    for worker in workers: worker.settle()\n"
+            "print(*(worker.created.container_id for worker in workers), flush=True)\ntime.sleep(60)"
         )
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout.readline() == "ready\n"
+            ids = process.stdout.readline().split()
             process.kill()
-        deadline = time.monotonic() + 10
-        while any("container_magic" in text for text in descendants().values()) and time.monotonic() < deadline:
-            time.sleep(0.05)
 
-        states = [path for path in runtime_directory().iterdir() if is_locked(path)]
-        own = {created.container_id for created in waiting()}
-        assert {path.name for path in states if json.loads((path / "state.json").read_text())["status"]} <= own
+        assert len(ids) == 2
+        deadline = time.monotonic() + 10
+        places = [runtime_directory() / name for name in ids]
+        while any(place.exists() for place in places):
+            assert time.monotonic() < deadline, places
+            time.sleep(0.05)
 
     def test_fork_of_the_client_leaves_the_pool_to_the_parent(self, warm):
         """A child that inherited the sockets, and ends, ends no container."""
