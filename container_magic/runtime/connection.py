@@ -201,7 +201,7 @@ class Connection:
                 self._take_order()
             if init_pidfd in ready or sync.fileno() in ready:  # init is dead, or says that the payload is
                 raise InternalError("the container died before it was started")
-        if select.select([sync, init_pidfd], [], [], 0)[0]:
+        if any(fd in (sync.fileno(), init_pidfd) for fd, _ in poll.poll(0)):
             raise InternalError("the container died before it was started")
         order, self._order = self._order, None
         return order

@@ -33,7 +33,7 @@ CREATED = Created(
     downgrades=(Downgrade(name="disk", asked="1G", got="none", reason="no quota"),),
     startup={"namespaces": 0.002},
 )
-STARTED = Started(start="warm", startup_seconds=0.001)
+STARTED = Started(start="cold", startup_seconds=0.001)
 
 
 def run(*events, exited=None):
@@ -54,11 +54,18 @@ def test_good_run_reports_every_figure():
     assert report.ok
     assert (report.verdict, report.exit_code, report.exit_signal) == ("OK", 0, None)
     assert (report.stdout, report.stderr) == ("out\n", "err\n")
-    assert (report.container_id, report.start) == ("c1", "warm")
+    assert (report.container_id, report.start) == ("c1", "cold")
     assert (report.limits, report.downgrades) == (CREATED.limits, CREATED.downgrades)
     assert report.usage == ReportUsage(
         **dataclasses.asdict(usage), startup_seconds=0.001, startup={"namespaces": 0.002}, samples=(sample,)
     )
+
+
+def test_warm_start_has_no_parts():
+    """What was done before anybody asked is no part of the start."""
+    report = fold([CREATED, Started(start="warm", startup_seconds=0.001), Exited(exit_code=0)])
+
+    assert (report.start, report.usage.startup_seconds, report.usage.startup) == ("warm", 0.001, {})
 
 
 @pytest.mark.parametrize(
