@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from container_magic.errors import ContainError, InternalError, NotFoundError, OptionError
+from container_magic.process import launch
 
 if TYPE_CHECKING:
     from container_magic.events import Output
@@ -70,6 +71,8 @@ class Verb:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``contain`` with ``argv`` (default: the process's own) and return its exit code."""
+    if argv is None and sys.argv[1:2] == ["run"]:
+        launch.begin_early()  # this process is ours, and has no thread yet
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except ContainError as error:
@@ -78,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_SIGPIPE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    finally:
+        launch.end_early()
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -194,7 +199,7 @@ def _request(spec: ContainerSpec, code: bytes | None, *, code_is_stdin: bool) ->
     from container_magic.verbs.run import RunRequest
 
     own_stdin = not code_is_stdin and not spec.process.stdin_is_code and _is_open(0)
-    return RunRequest(spec=spec, code=code, stdin=_stdin() if own_stdin else None)
+    return RunRequest(spec=spec, code=code, stdin=_stdin() if own_stdin else None, once=True)
 
 
 def _stdin() -> int:

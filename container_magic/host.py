@@ -6,12 +6,14 @@ import functools
 import os
 import sys
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from container_magic.cgroups.facts import CgroupFacts
-from container_magic.cgroups.facts import probe as probe_cgroups
 from container_magic.errors import HostError
 from container_magic.linux.subids import SubordinateIds, subordinate_ids
 from container_magic.linux.userns import IdMapping
+
+if TYPE_CHECKING:
+    from container_magic.cgroups.facts import CgroupFacts
 
 # above systemd-nspawn's ranges (524288-1879048191) and below the end of what user namespaces map
 FIRST_HOST_ID = 0x70000000
@@ -22,11 +24,24 @@ _NEEDED = {"CAP_CHOWN": 0, "CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_ADMIN": 21
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostFeatures:
-    """Facts on which the planner decides; nobody else asks whether there is root or which cgroup version it is.
+class Ids:
+    """Which ids containers of this user have; what boot needs to know of the host.
 
     ``id_mappings`` are the containers' user namespace maps seen from the zygote: one line that maps container root to
     the caller when ``rootless``, a range of unprivileged ids otherwise.
+    """
+
+    rootless: bool
+    id_mappings: tuple[IdMapping, ...]
+    subordinate: SubordinateIds | None = None
+    """What ``newuidmap`` and ``newgidmap`` may map for this user beside the own ids; None under root and without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFeatures:
+    """Facts on which the planner decides; nobody else asks whether there is root or which cgroup version it is.
+
+    ``rootless``, ``id_mappings`` and ``subordinate`` are those of ``Ids``.
     """
 
     machine: str
@@ -35,7 +50,6 @@ class HostFeatures:
     id_mappings: tuple[IdMapping, ...]
     cgroups: CgroupFacts
     subordinate: SubordinateIds | None = None
-    """What ``newuidmap`` and ``newgidmap`` may map for this user beside the own ids; None under root and without."""
 
 
 @functools.cache
@@ -46,24 +60,37 @@ def probe() -> HostFeatures:
         HostError: Containers cannot work here at all: another operating system, architecture, or too old a kernel.
     """
     check_platform()
-    features = HostFeatures(
+    from container_magic.cgroups.facts import probe as probe_cgroups
+
+    ids = own_ids()
+    return HostFeatures(
         machine=os.uname().machine,
         kernel=kernel_version(),
-        rootless=not _privileged(),
-        id_mappings=(IdMapping(container_id=0, host_id=FIRST_HOST_ID, size=ID_COUNT),),
+        rootless=ids.rootless,
+        id_mappings=ids.id_mappings,
         cgroups=probe_cgroups(),
+        subordinate=ids.subordinate,
     )
-    return with_subordinate(features, subordinate_ids()) if features.rootless else features
+
+
+@functools.cache
+def own_ids() -> Ids:
+    """Find out which ids this process may give to containers; reads only."""
+    if _privileged():
+        return Ids(rootless=False, id_mappings=(IdMapping(container_id=0, host_id=FIRST_HOST_ID, size=ID_COUNT),))
+    subordinate = subordinate_ids()
+    return Ids(rootless=True, id_mappings=_rootless_mappings(subordinate), subordinate=subordinate)
+
+
+def _rootless_mappings(ids: SubordinateIds | None) -> tuple[IdMapping, ...]:
+    """In the zygote's user namespace, which these maps are seen from, the own id is 0 and the range begins at 1."""
+    own = IdMapping(container_id=0, host_id=0, size=1)
+    return (own,) if ids is None else (own, IdMapping(container_id=1, host_id=1, size=ids.count))
 
 
 def with_subordinate(features: HostFeatures, ids: SubordinateIds | None) -> HostFeatures:
-    """Return the ``features`` of an ordinary user who may map ``ids`` beside the own one.
-
-    In the zygote's user namespace, which these maps are seen from, the own id is 0 and the range begins at 1.
-    """
-    own = IdMapping(container_id=0, host_id=0, size=1)
-    more = () if ids is None else (IdMapping(container_id=1, host_id=1, size=ids.count),)
-    return replace(features, subordinate=ids, id_mappings=(own, *more))
+    """Return the ``features`` of an ordinary user who may map ``ids`` beside the own one."""
+    return replace(features, subordinate=ids, id_mappings=_rootless_mappings(ids))
 
 
 def with_cgroups(features: HostFeatures, cgroups: CgroupFacts) -> HostFeatures:

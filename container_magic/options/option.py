@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -46,12 +47,12 @@ class Option:
         """Whether it stands alone, without a value."""
         return self.parse is None
 
-    @property
+    @functools.cached_property
     def keyword(self) -> str:
         """Its name as a Python keyword and as a trait: ``--cpu-time`` is ``cpu_time``."""
         return self.keywords[0]
 
-    @property
+    @functools.cached_property
     def keywords(self) -> tuple[str, ...]:
         """Every long spelling as a Python keyword: ``("mem", "memory")``."""
         return tuple(name[2:].replace("-", "_") for name in self.names if name.startswith("--"))

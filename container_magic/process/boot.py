@@ -12,21 +12,23 @@ the copies of what ``-v`` names, and the user namespace of the idmapped mounts.
 from __future__ import annotations
 
 import errno
-import json
 import os
-import socket
 import stat
 import sys
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from container_magic.host import own_ids
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
 from container_magic.linux.signals import reset_signals
 from container_magic.linux.subids import SubordinateIds, map_with_helpers
 from container_magic.linux.userns import IdMapping, namespace_of, write_maps
-from container_magic.rootfs.host import VIEW, HostTree, Lower
+from container_magic.rootfs.host import VIEW, HostTree, Lower, host_tree, interpreter_prefixes
 from container_magic.rootfs.template import USER_ID, build_template
-from container_magic.spec import build
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = {
@@ -40,39 +42,49 @@ _PLAIN = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
 _READ_ONLY = _PLAIN | c.MOUNT_ATTR_RDONLY
 # any directory that surely exists and that nothing of the view lies in: hidden before the root is exchanged
 _STAGE = "/proc"
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MAX_CONFIG_BYTES = 65536
-_MAX_FDS = 32
+# written out: only the zygote needs what server.py imports
+_ENTRY = "from container_magic.runtime.server import main; main()"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BootConfig:
-    """What boot needs to know; comes as JSON over its control socket, with descriptors."""
+    """What boot needs to know; where it is no fork of the client it comes as JSON over its control socket."""
 
     tree: HostTree
     rootless: bool
     id_mappings: tuple[IdMapping, ...]
     """Maps of the containers' user namespaces, seen from the zygote."""
-    package: str
-    """Directory of this package on the host."""
-    executable: str
     subordinate: SubordinateIds | None
-    fds: tuple[str, ...]
-    """What the descriptors that come with this are for; they are handed on to the zygote."""
-    entry: str
-    """Python source that the zygote runs."""
-    preload: tuple[str, ...] = ()
-    """Modules that the zygote imports before it serves."""
 
 
 def main(argument: str) -> None:
     """Ask the socket ``argument`` (a descriptor's number) for a ``BootConfig`` and execute the zygote in its view."""
-    control = socket.socket(fileno=int(argument))
-    control.send(b"{}")  # in its cgroup, wherever that is: the client looks before it decides
-    message, received, _, _ = socket.recv_fds(control, _MAX_CONFIG_BYTES, _MAX_FDS)
-    if not message:
-        return
-    config = build(BootConfig, json.loads(message))
-    own = {"control": control.detach(), **dict(zip(config.fds, received, strict=True))}
+    import json
+
+    from container_magic.spec import build
+
+    control = int(argument)
+    os.write(control, b"{}")  # in its cgroup, wherever that is: the client looks before it decides
+    message = os.read(control, _MAX_CONFIG_BYTES)
+    if message:
+        make_view(build(BootConfig, json.loads(message)), control)
+
+
+def own_config() -> BootConfig:
+    """Return the config for this process's own interpreter and ids."""
+    ids = own_ids()
+    return BootConfig(
+        tree=host_tree(interpreter_prefixes()),
+        rootless=ids.rootless,
+        id_mappings=ids.id_mappings,
+        subordinate=ids.subordinate,
+    )
+
+
+def make_view(config: BootConfig, control: int) -> NoReturn:
+    """Make the view and execute the zygote in it, which goes on to speak on the socket ``control``."""
     os.umask(0o022)  # the caller's may be such that nobody else could enter the view's directories
     reset_signals()
     if config.rootless:
@@ -84,11 +96,11 @@ def main(argument: str) -> None:
     syscalls.mount("", "/", None, c.MS_REC | c.MS_PRIVATE)
     has_mounts = build_view(config, idmap)
     view = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    fds = {**own, "host_view": host_view, "view": view, "idmap": idmap}
+    fds = {"control": control, "host_view": host_view, "view": view, "idmap": idmap}
     for fd in fds.values():
         if fd >= 0:
             os.set_inheritable(fd, True)
-    _become_zygote(config, fds, has_mounts)
+    _become_zygote(fds, has_mounts)
 
 
 def _enter_user_namespace(subordinate: SubordinateIds | None) -> None:
@@ -136,7 +148,7 @@ def build_view(config: BootConfig, idmap: int) -> list[str]:
         "/proc": _clone("/proc", _PLAIN | c.MOUNT_ATTR_NOEXEC),
         "/sys": _clone("/sys", _READ_ONLY | c.MOUNT_ATTR_NOEXEC),
     }
-    package = _clone(config.package, _READ_ONLY)
+    package = _clone(_PACKAGE, _READ_ONLY)
     root_fd = syscalls.detached_mount("tmpfs", {"mode": "0755", "size": "64m"}, _PLAIN)
     syscalls.move_mount(root_fd, _STAGE)
     _skeleton(_STAGE, config)
@@ -242,13 +254,13 @@ def _attach(fd: int, target: str) -> None:
     os.close(fd)
 
 
-def _become_zygote(config: BootConfig, fds: dict[str, int], has_mounts: list[str]) -> None:
-    path = ":".join(dict.fromkeys([os.path.dirname(config.executable), "/usr/local/bin", "/usr/bin", "/bin"]))
+def _become_zygote(fds: dict[str, int], has_mounts: list[str]) -> NoReturn:
+    path = ":".join(dict.fromkeys([os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin"]))
     environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1", "LD_BIND_NOW": "1"}
-    source = f"import sys; sys.path.insert(0, {VIEW + '/lib'!r})\n{config.entry}"
-    told = {"fds": fds, "has_mounts": has_mounts, "preload": config.preload}
-    arguments = [config.executable, "-s", "-c", source, json.dumps(told)]
-    os.execve(config.executable, arguments, environment)
+    source = f"import sys; sys.path.insert(0, {VIEW + '/lib'!r})\n{_ENTRY}"
+    words = [f"{name}={fd}" for name, fd in fds.items()]
+    # NUL cannot be in an argument, and a path may hold anything else: one argument for each
+    os.execve(sys.executable, [sys.executable, "-s", "-c", source, ",".join(words), *has_mounts], environment)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,17 @@ def serve(standing: dict[str, int], supervise: Callable[[Seat], None], greeting:
             os.close(fd)
 
 
+def serve_once(standing: dict[str, int], supervise: Callable[[Seat], None], greeting: bytes) -> NoReturn:
+    """Say ``greeting`` and be the supervisor of the only request; what would serve a second one is left out."""
+    control = socket.socket(fileno=standing["control"])
+    os.set_inheritable(control.fileno(), False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+    control.sendall(greeting)
+    # the client stands where else the zygote does: its death is a signal as well as the end of its socket
+    _be_supervisor(Seat(standing=standing, zygote_pid=os.getppid(), channel=control), supervise)
+
+
 def _hand_over(supervisor: socket.socket | None, message: bytes, fds: list[int]) -> bool:
     if supervisor is None:
         return False

@@ -6,7 +6,6 @@ import atexit
 import json
 import os
 import socket
-import subprocess
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -15,9 +14,10 @@ from pathlib import Path
 
 from container_magic.errors import InternalError
 from container_magic.host import HostFeatures, probe
+from container_magic.process import launch
 from container_magic.rootfs.host import HostTree
 from container_magic.runtime.pool import Pool
-from container_magic.runtime.start import start_zygote
+from container_magic.runtime.start import Wish, start_zygote
 from container_magic.runtime.sweep import runtime_directory, sweep
 
 _STOP_SECONDS = 5.0
@@ -29,7 +29,7 @@ MOST_ZYGOTES = 4
 class Zygote:
     """A running zygote, and the facts that plans for it are made with."""
 
-    process: subprocess.Popen[bytes]
+    process: launch.Process
     control: socket.socket
     features: HostFeatures
     tree: HostTree
@@ -83,6 +83,15 @@ def zygote(preload: tuple[str, ...] = ()) -> Zygote:
         return found
 
 
+def zygote_for_one(preload: tuple[str, ...] = ()) -> Zygote:
+    """Return a new zygote that serves one request, and is gone when that container is; nothing waits for it.
+
+    Raises:
+        HostError, OptionError: As ``zygote``.
+    """
+    return _start(preload, once=True)
+
+
 def shutdown() -> None:
     """End this process's zygotes, and with them every container of this process that is not detached."""
     with _lock:
@@ -107,15 +116,17 @@ def _forget(preload: tuple[str, ...]) -> None:
     if ending.owner_pid == os.getpid():
         try:
             ending.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        except Exception:  # TimeoutExpired, TimeoutError: each kind of process has its own
             ending.process.kill()
             ending.process.wait()
 
 
-def _start(preload: tuple[str, ...]) -> Zygote:
+def _start(preload: tuple[str, ...], *, once: bool = False) -> Zygote:
     directory = runtime_directory()
     sweep(directory)
-    started = start_zygote(probe(), directory, preload)
+    started = start_zygote(
+        probe(), Wish(directory=directory, preload=preload, once=once), launch.take_early() if once else None
+    )
     return Zygote(
         process=started.process,
         control=started.control,

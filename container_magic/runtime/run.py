@@ -29,7 +29,7 @@ from container_magic.events import (
 from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process import handshake
-from container_magic.runtime.client import Zygote, zygote
+from container_magic.runtime.client import Zygote, zygote, zygote_for_one
 from container_magic.runtime.output import OutputGate
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.worker import Worker
@@ -53,6 +53,8 @@ class RunRequest:
     code: bytes | None
     stdin: int | None = None
     warm: int = 0
+    once: bool = False
+    """Whether a zygote is started for this run alone."""
 
 
 class Run:
@@ -65,7 +67,7 @@ class Run:
     def __init__(self, request: RunRequest) -> None:
         self._begun = time.monotonic()
         self._request = request
-        self._zygote: Zygote = zygote(request.spec.process.preload)
+        self._zygote: Zygote = (zygote_for_one if request.once else zygote)(request.spec.process.preload)
         self._zygote.runs.add(id(self))
         self._key: Hashable = None
         try:

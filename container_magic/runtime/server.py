@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 import json
 import os
+import socket
 import sys
+from dataclasses import dataclass, replace
 
 from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
 from container_magic.process import handshake
-from container_magic.process.interpreter import own_modules
-from container_magic.process.zygote import serve
+from container_magic.process.zygote import serve, serve_once
 from container_magic.rootfs.host import HostTree, with_mounts
-from container_magic.runtime.rehearsal import rehearse
 from container_magic.runtime.supervisor import supervise
 
+MAX_ORDER_BYTES = 65536
+MAX_ORDER_FDS = 32
 # what every supervisor would import for itself
 _PRELOAD = ("container_magic.cgroups.v1", "container_magic.cgroups.v2", "container_magic.plan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """What the client tells its zygote: descriptors by purpose, modules to import, and whether it runs only once."""
+
+    fds: dict[str, int]
+    preload: list[str]
+    once: bool
+
+
+def _receive_order(control: int) -> _Order | None:
+    with socket.socket(fileno=os.dup(control)) as end:
+        message, fds, _, _ = socket.recv_fds(end, MAX_ORDER_BYTES, MAX_ORDER_FDS)
+    if not message:
+        return None
+    told = json.loads(message)
+    return _Order(fds=dict(zip(told["fds"], fds, strict=True)), preload=told["preload"], once=told["once"])
 
 
 def _preload(names: list[str]) -> dict[str, str]:
@@ -33,25 +52,35 @@ def _preload(names: list[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Serve; the descriptors by purpose, and what boot found, are JSON on the command line."""
-    told = json.loads(sys.argv[1])
-    for name in _PRELOAD:
-        importlib.import_module(name)
+    """Serve; what boot found stands on the command line, the client's order comes over the control socket."""
+    found, *has_mounts = sys.argv[1:]
+    standing = {name: int(fd) for name, _, fd in (word.partition("=") for word in found.split(","))}
     # computed once here, inherited by every supervisor
     default_program()
     last_capability()
-    own_modules()
-    standing = told["fds"]
-    failed = _preload(told["preload"])
+    order = _receive_order(standing["control"])
+    if order is None:
+        return
+    standing |= order.fds
+    failed = _preload(order.preload)
     if failed:
         os.write(standing["control"], json.dumps(failed).encode())
         return
     pattern_fd = standing.pop("pattern")
     pattern = handshake.load_plan(pattern_fd)
-    rehearse(pattern_fd, standing)
+    if not order.once:
+        _warm_up(pattern_fd, standing)
     os.close(pattern_fd)
-    marked = with_mounts(HostTree(lowers=pattern.lowers), told["has_mounts"])
-    pattern = dataclasses.replace(pattern, lowers=marked.lowers)
-    serve(
-        standing, functools.partial(supervise, pattern=pattern), json.dumps({"has_mounts": told["has_mounts"]}).encode()
-    )
+    marked = with_mounts(HostTree(lowers=pattern.lowers), has_mounts)
+    supervisor = functools.partial(supervise, pattern=replace(pattern, lowers=marked.lowers))
+    greeting = json.dumps({"has_mounts": has_mounts}).encode()
+    (serve_once if order.once else serve)(standing, supervisor, greeting)
+
+
+def _warm_up(pattern_fd: int, standing: dict[str, int]) -> None:
+    """Spend now what every container would otherwise spend; it pays from the second container on."""
+    from container_magic.runtime.rehearsal import rehearse
+
+    for name in _PRELOAD:
+        importlib.import_module(name)
+    rehearse(pattern_fd, standing)
