@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import compileall
+import importlib.util
 import json
 import sys
 import tempfile
@@ -10,19 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import notebook, ours, peers
-from benchmarks.measure import Group, interleave
-from benchmarks.table import Bound, ratios, render, to_dict
-
-# what the project holds itself to
-BOUNDS = (
-    Bound(name=ours.ONE_SHOT, peer="bwrap"),
-    Bound(name="import container_magic", seconds=0.050),
-    Bound(name="%load_ext container_magic", seconds=0.300),
-)
-
-
-_SETTLE_SECONDS = 0.02
+import container_magic
+from benchmarks import many, notebook, peers, starts, work
+from benchmarks.measure import Group
+from benchmarks.table import host, judge, render, to_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +26,13 @@ class Effort:
     processes: int
     rounds: int
     runs: int
+    alive: int
     output_bytes: int
     loop: int
 
 
-FULL = Effort(starts=100, processes=10, rounds=5, runs=40, output_bytes=100_000_000, loop=2_000_000)
-QUICK = Effort(starts=3, processes=1, rounds=1, runs=4, output_bytes=2_000_000, loop=50_000)
+FULL = Effort(starts=50, processes=12, rounds=5, runs=100, alive=300, output_bytes=100_000_000, loop=4_000_000)
+QUICK = Effort(starts=3, processes=1, rounds=1, runs=4, alive=5, output_bytes=2_000_000, loop=50_000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,42 +45,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only",
         default="",
         metavar="WORD",
-        help="only groups whose name holds this: start parts cold imports cells many output inside memory",
+        help="only groups whose name holds this: start parts preloaded shell imports cells grading at-once output"
+        " inside memory alive",
     )
     arguments = parser.parse_args(argv)
+    facts, left_out = host(), compile_package()
     with tempfile.TemporaryDirectory(prefix="container_magic-bench-") as scratch:
-        groups, left_out = measure(QUICK if arguments.quick else FULL, Path(scratch), arguments.image, arguments.only)
-    checked = ratios(groups, BOUNDS)
-    print(render(groups, checked, left_out))
+        found, reasons = peers.find(Path(scratch), arguments.image)
+        effort = QUICK if arguments.quick else FULL
+        groups, untried = measure(effort, found, Path(scratch), arguments.only)
+    left_out += [*reasons, *untried]
+    verdicts = judge(groups)
+    print(render(facts, groups, verdicts, left_out))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(to_dict(groups, checked, left_out), indent=1) + "\n")
+    arguments.output.write_text(json.dumps(to_dict(facts, groups, verdicts, left_out), indent=1) + "\n")
     print(f"written: {arguments.output}")
     return 0
 
 
-def measure(effort: Effort, scratch: Path, image: str, only: str = "") -> tuple[list[Group], list[str]]:
-    """Take every group of measurements, one group after the other; return them and why tools were left out."""
+def compile_package() -> list[str]:
+    """Compile the package as pip does when it installs one, whatever PYTHONDONTWRITEBYTECODE says; say if that fails.
+
+    The command line and the zygote are started in a fresh process each time: from source they would be measured wrong.
+    """
+    directory = Path(container_magic.__file__).parent
+    good = compileall.compile_dir(directory, quiet=2)
+    return [] if good else [f"{directory.name} is measured without compiled files: they cannot be written"]
+
+
+def measure(
+    effort: Effort, found: Sequence[peers.Peer], scratch: Path, only: str = ""
+) -> tuple[list[Group], list[str]]:
+    """Take every group of measurements, one group after the other; return them, and which were left out and why."""
     left_out: list[str] = []
 
-    def starts() -> Group:
-        found, reasons = peers.find(scratch, image)
-        left_out.extend(reasons)
-        subjects = [ours.one_shot(), peers.bare(), *found]
-        title = "One-shot start: run `pass`, wait, clean up"
-        return Group(
-            title=title, measurements=interleave(subjects, effort.starts, settle_seconds=_SETTLE_SECONDS), base="bwrap"
-        )
+    def preloaded() -> Sequence[Group]:
+        missing = [name for name in ("numpy", "pandas") if importlib.util.find_spec(name) is None]
+        left_out.extend(f"preloaded: left out, {name} is not installed" for name in missing)
+        return [] if missing else [starts.preloaded(effort.processes)]
 
     tasks: dict[str, Callable[[], Sequence[Group]]] = {
-        "start": lambda: [starts()],
-        "parts": lambda: [ours.parts(effort.starts)],
-        "cold": lambda: [ours.first_runs(effort.processes)],
-        "imports": lambda: [ours.imports(effort.processes, scratch)],
+        "start": lambda: [starts.one_shot(effort.starts, found)],
+        "parts": lambda: starts.parts(effort.starts),
+        "preloaded": preloaded,
+        "shell": lambda: [starts.shell(effort.processes, found)],
+        "imports": lambda: [starts.imports(effort.processes, scratch)],
         "cells": lambda: [notebook.cells(effort.starts)],
-        "many": lambda: [ours.many(effort.rounds, effort.runs)],
-        "output": lambda: [ours.output(effort.rounds, effort.output_bytes)],
-        "inside": lambda: ours.inside_and_outside(effort.rounds, effort.loop),
-        "memory": lambda: [ours.memory()],
+        "grading": lambda: [many.grading(effort.rounds, effort.runs, found)],
+        "at-once": lambda: [many.at_once(effort.rounds)],
+        "output": lambda: [work.output(effort.rounds, effort.output_bytes)],
+        "inside": lambda: work.inside_and_outside(2 * effort.rounds, effort.loop),
+        "memory": lambda: [many.memory(effort.rounds)],
+        "alive": lambda: [many.alive(effort.processes, effort.alive)],
     }
     groups: list[Group] = []
     for name, task in tasks.items():

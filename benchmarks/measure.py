@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 Unit = Literal["s", "bytes", "runs/s", "bytes/s"]
+Quantile = Literal["p50", "p95"]
+
+PAUSE_SECONDS = 0.1
+"""Between two calls: shorter than any person's pause, longer than a container takes to be made ahead or removed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +44,32 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bound:
+    """What the project holds itself to, in its own group.
+
+    The quantile of ``name`` over the same quantile of ``peer``, or without a peer the figure itself in its own unit,
+    is to be at most, or at least, so much.
+    """
+
+    name: str
+    peer: str = ""
+    quantile: Quantile = "p50"
+    at_most: float = math.inf
+    at_least: float = 0.0
+
+    def met(self, value: float) -> bool:
+        """Whether a ratio, or a figure, is within the bound."""
+        return self.at_least <= value <= self.at_most
+
+
+@dataclass(frozen=True, kw_only=True)
 class Group:
     """Measurements that were taken in turns; ``base`` names the one that the others are compared with."""
 
     title: str
     measurements: tuple[Measurement, ...]
     base: str = ""
+    bounds: tuple[Bound, ...] = ()
     notes: tuple[str, ...] = ()
 
     def get(self, name: str) -> Measurement | None:
@@ -81,17 +105,17 @@ class Collector:
 
 
 def interleave(
-    subjects: Sequence[Subject], rounds: int, warm_ups: int = 2, settle_seconds: float = 0.0
+    subjects: Sequence[Subject], rounds: int, warm_ups: int = 2, pause_seconds: float = PAUSE_SECONDS
 ) -> tuple[Measurement, ...]:
     """Call each subject once per round, in turns; the first ``warm_ups`` rounds are not kept.
 
-    ``settle_seconds`` before each call let what the one before left to be done end: deferred work of the kernel, and
-    our own supervisor that is forked ahead. Nobody is charged with another's.
+    In ``pause_seconds`` before each call what the one before left to be done ends: deferred work of the kernel, our own
+    removal of a container and the making of the next. Nobody is charged with another's.
     """
     samples: list[list[float]] = [[] for _ in subjects]
     for number in range(warm_ups + rounds):
         for kept, subject in zip(samples, subjects, strict=True):
-            time.sleep(settle_seconds)
+            time.sleep(pause_seconds)
             value = subject.call()
             if number >= warm_ups:
                 kept.append(value)

@@ -4,38 +4,68 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Subject, base_python, command
 
-_CODE = ["-I", "-S", "-c", "pass"]
+BARE = "python3 -I -S -c pass"
+BWRAP = "bwrap"
+RUNC = "runc run"
+
+_FLAGS = ["-I", "-S", "-c"]
+_CODE = [*_FLAGS, "pass"]
 _PROBE_SECONDS = 20
 _MEMORY_BYTES = 200 * 1024 * 1024
 _SYSTEM_DIRECTORIES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A tool that works here, and the command by which it runs ``pass``."""
+
+    name: str
+    words: tuple[str, ...]
+
+    def subject(self) -> Subject:
+        """Return what is measured: the command, from spawn to reaped."""
+        return Subject(name=self.name, call=command(self.words))
+
+
 def bare() -> Subject:
     """Return a bare interpreter, uncontained: the floor of everything that executes one."""
-    return Subject(name="python3 -I -S -c pass", call=command([base_python(), *_CODE]))
+    return Subject(name=BARE, call=command([base_python(), *_CODE]))
 
 
-def find(scratch: Path, image: str) -> tuple[list[Subject], list[str]]:
+def find(scratch: Path, image: str) -> tuple[tuple[Peer, ...], list[str]]:
     """Return the container tools that work here, and a line for each that does not."""
-    candidates = {"bwrap": _bwrap(), "runc run": _runc(scratch)}
+    candidates = {BWRAP: _bwrap(_CODE), RUNC: _runc(scratch)}
     candidates |= {tool: _engine(tool, image) for tool in ("podman", "docker")}
-    subjects, left_out = [], []
+    found, left_out = [], []
     for name, words in candidates.items():
         reason = _reason_against(words)
         if reason:
             left_out.append(f"{name}: left out, {reason}")
         else:
-            subjects.append(Subject(name=name, call=command(words)))
-    return subjects, left_out
+            found.append(Peer(name=name, words=tuple(words)))
+    return tuple(found), left_out
+
+
+def shell_loops(code: str, runs: int, loops: int) -> Callable[[], float]:
+    """Return a function that grades ``runs`` inputs as a shell script does, and returns the runs per second.
+
+    The inputs are numbers; each is read by ``code`` in a bwrap of its own. ``loops`` scripts share them, at once.
+    """
+    words = " ".join(shlex.quote(word) for word in _bwrap([*_FLAGS, code]))
+    loop = f"i=0; while [ $i -lt {runs // loops} ]; do echo $i | {words} >/dev/null || exit 1; i=$((i+1)); done"
+    run = command(["/bin/sh", "-c", loop if loops == 1 else f"({loop}) & " * loops + "wait"])
+    return lambda: runs // loops * loops / run()
 
 
 def _reason_against(words: list[str]) -> str:
@@ -53,9 +83,9 @@ def _reason_against(words: list[str]) -> str:
     return ""
 
 
-def _bwrap() -> list[str]:
+def _bwrap(arguments: Sequence[str]) -> list[str]:
     view = ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
-    return ["bwrap", "--unshare-all", *view, base_python(), *_CODE]
+    return ["bwrap", "--unshare-all", *view, base_python(), *arguments]
 
 
 def _engine(tool: str, image: str) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.measure import Group, Measurement, Unit
+from benchmarks.measure import Bound, Group, Measurement, Unit
 
 _SCALES: dict[Unit, tuple[float, str]] = {
     "s": (1e3, "ms"),
@@ -19,54 +20,84 @@ _SCALES: dict[Unit, tuple[float, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound:
-    """The median of ``name`` has to be below ``seconds``, or below the median of ``peer``."""
+class Verdict:
+    """What a bound came to: ``value`` is a ratio, or without a peer the figure itself."""
 
-    name: str
-    seconds: float | None = None
-    peer: str = ""
+    group: str
+    bound: Bound
+    unit: Unit
+    value: float
 
-    def check(self, groups: Sequence[Group]) -> dict[str, Any] | None:
-        """Return value, bound, ratio and whether it is met; None when one of the two was not measured."""
-        value, limit = _median(groups, self.name), self.seconds
-        if limit is None:
-            limit = _median(groups, self.peer)
-        if value is None or limit is None:
-            return None
-        against = self.peer or f"{limit * 1e3:g} ms"
-        ratio = value / limit
-        return {"name": self.name, "against": against, "value": value, "ratio": ratio, "met": value < limit}
+    @property
+    def met(self) -> bool:
+        """Whether the project keeps to it."""
+        return self.bound.met(self.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; a side that has no bound is None."""
+        bound = self.bound
+        return {
+            "group": self.group,
+            "name": bound.name,
+            "peer": bound.peer,
+            "quantile": bound.quantile,
+            "value": self.value,
+            "at_most": bound.at_most if math.isfinite(bound.at_most) else None,
+            "at_least": bound.at_least or None,
+            "met": self.met,
+        }
 
 
-def _median(groups: Sequence[Group], name: str) -> float | None:
-    return next((found.p50 for group in groups if (found := group.get(name)) is not None), None)
+def host() -> dict[str, Any]:
+    """Return what the figures depend on; the load is that of whatever else runs when this is asked."""
+    load = round(os.getloadavg()[0], 2)
+    facts = {"kernel": platform.release(), "python": platform.python_version()}
+    return {**facts, "cpus": os.cpu_count(), "load_average": load}
 
 
-def ratios(groups: Sequence[Group], bounds: Sequence[Bound]) -> list[dict[str, Any]]:
+def judge(groups: Sequence[Group]) -> list[Verdict]:
     """Return what each bound came to, those left out that could not be measured."""
-    return [checked for bound in bounds if (checked := bound.check(groups)) is not None]
+    return [found for group in groups for bound in group.bounds if (found := _judge_one(group, bound)) is not None]
 
 
-def to_dict(groups: Sequence[Group], checked: Sequence[dict[str, Any]], left_out: Sequence[str]) -> dict[str, Any]:
+def _judge_one(group: Group, bound: Bound) -> Verdict | None:
+    item, peer = group.get(bound.name), group.get(bound.peer)
+    if item is None or (bound.peer and peer is None):
+        return None
+    value = getattr(item, bound.quantile) / (getattr(peer, bound.quantile) if peer else 1.0)
+    return Verdict(group=group.title, bound=bound, unit=item.unit, value=value)
+
+
+def to_dict(
+    facts: Mapping[str, Any], groups: Sequence[Group], verdicts: Sequence[Verdict], left_out: Sequence[str]
+) -> dict[str, Any]:
     """Return everything as plain JSON types."""
     return {
-        "host": {"kernel": platform.release(), "python": platform.python_version(), "cpus": os.cpu_count()},
+        "host": dict(facts),
         "groups": [
-            {"title": group.title, "base": group.base, "measurements": [item.to_dict() for item in group.measurements]}
+            {
+                "title": group.title,
+                "base": group.base,
+                "measurements": [item.to_dict() for item in group.measurements],
+                "notes": list(group.notes),
+            }
             for group in groups
         ],
-        "bounds": list(checked),
+        "bounds": [verdict.to_dict() for verdict in verdicts],
         "left_out": list(left_out),
     }
 
 
-def render(groups: Sequence[Group], checked: Sequence[dict[str, Any]], left_out: Sequence[str]) -> str:
+def render(
+    facts: Mapping[str, Any], groups: Sequence[Group], verdicts: Sequence[Verdict], left_out: Sequence[str]
+) -> str:
     """Return the table as text."""
-    return "\n".join(_lines(groups, checked, left_out))
+    machine = "Linux {kernel}, Python {python}, {cpus} CPUs, load average at the beginning {load_average}"
+    return "\n".join([machine.format(**facts), "", *_lines(groups, verdicts, left_out)])
 
 
-def _lines(groups: Sequence[Group], checked: Sequence[dict[str, Any]], left_out: Sequence[str]) -> Iterator[str]:
-    width = max(len(item.name) for group in groups for item in group.measurements) + 2
+def _lines(groups: Sequence[Group], verdicts: Sequence[Verdict], left_out: Sequence[str]) -> Iterator[str]:
+    width = 2 + max((len(item.name) for group in groups for item in group.measurements), default=0)
     for group in groups:
         base = group.get(group.base)
         compared = f"   / {group.base}" if base else ""
@@ -75,10 +106,28 @@ def _lines(groups: Sequence[Group], checked: Sequence[dict[str, Any]], left_out:
             yield f"  {item.name:<{width - 2}} {_row(item, base)}"
         yield from (f"  {note}" for note in group.notes)
         yield ""
-    for bound in checked:
-        word = "met" if bound["met"] else "NOT MET"
-        yield f"{bound['name']} below {bound['against']}: {word} (ratio {bound['ratio']:.2f})"
+    yield from _bounds(verdicts)
     yield from left_out
+
+
+def _bounds(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    rows = [(_words(verdict), _limit(verdict), verdict) for verdict in verdicts]
+    width = max((len(words) for words, _, _ in rows), default=0)
+    for words, limit, verdict in rows:
+        figure = f"{verdict.value:.3g}" if verdict.bound.peer else f"{verdict.value * _SCALES[verdict.unit][0]:.2f}"
+        yield f"{words:<{width}} {figure:>8}  {limit:<12} {'met' if verdict.met else 'NOT MET'}"
+
+
+def _words(verdict: Verdict) -> str:
+    bound = verdict.bound
+    return f"{bound.quantile} of {bound.name}{' / ' if bound.peer else ''}{bound.peer}"
+
+
+def _limit(verdict: Verdict) -> str:
+    bound = verdict.bound
+    scale, unit = (1.0, "") if bound.peer else _SCALES[verdict.unit]
+    sign, limit = ("<=", bound.at_most) if math.isfinite(bound.at_most) else (">=", bound.at_least)
+    return f"{sign} {limit * scale:g} {unit}".rstrip()
 
 
 def _row(item: Measurement, base: Measurement | None) -> str:

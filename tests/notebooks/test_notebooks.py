@@ -48,6 +48,11 @@ def first(cell_id):
     return cells("01_first_cell.ipynb")[cell_id]
 
 
+def warm(cell_id):
+    """Return what a cell of the second notebook put out."""
+    return cells("02_warm_starts.ipynb")[cell_id]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_notebook_is_stored_without_outputs(path):
     """What is in the repository is valid and clean: no output, no count, the kernel every Jupyter has."""
@@ -177,3 +182,41 @@ def test_page_of_the_demo_shows_figures_without_script(tmp_path):
     assert 'alt="memory and CPU over time"' in html
     assert "data:image/svg+xml;base64," in html
     assert nbformat.read(stored, as_version=4) == notebook
+
+
+@pytest.mark.parametrize(
+    ("cell_id", "start"),
+    [
+        ("cold", "cold"),
+        ("warm", "warm"),
+        ("leave", "warm"),
+        ("other", "cold"),
+        ("none", "cold"),
+        ("preload", "cold"),
+    ],
+)
+def test_report_says_how_the_cell_was_started(cell_id, start):
+    """The last word of the report's line: cold for the first cell with its options and for ``--warm 0``, else warm."""
+    assert re.search(rf"^OK  .*  {start}$", warm(cell_id), re.MULTILINE)
+
+
+def test_start_of_the_last_cell_is_in_its_report():
+    """``_contain.start`` and ``startup_seconds`` are there for the cells that show them."""
+    for cell_id, start in (("cold-start", "cold"), ("warm-start", "warm")):
+        assert re.fullmatch(rf"{start} [\d.]+ ms\n", warm(cell_id))
+
+
+def test_warm_start_finds_nothing_of_the_cell_before():
+    """The file that one cell wrote is not there for the next with the same options."""
+    assert warm("leave").startswith("['trace']\n")
+    assert warm("look").startswith("[]\n")
+
+
+def test_preloaded_module_is_there_before_its_import():
+    """``--preload`` has imported what the cell imports, and it works."""
+    assert warm("preload").startswith("pandas is there before the import: True\n42\n")
+
+
+def test_three_ways_to_the_same_import_are_shown():
+    """Each set of options has its start in the notebook's last cell."""
+    assert re.findall(r"^(cold|warm) ", warm("python"), re.MULTILINE) == ["cold", "cold", "warm"]
