@@ -7,6 +7,8 @@ limit, as timeout(1) has it.
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import os
 import stat
 import sys
@@ -72,7 +74,9 @@ class Verb:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``contain`` with ``argv`` (default: the process's own) and return its exit code."""
     if argv is None and sys.argv[1:2] == ["run"]:
-        launch.begin_early()  # this process is ours, and has no thread yet
+        # this process is ours, has no thread yet, and what it imports now leaves no garbage
+        launch.begin_early()
+        gc.disable()
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except ContainError as error:
@@ -83,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     finally:
         launch.end_early()
+        if argv is None:
+            gc.freeze()  # at its end the interpreter would look through all of it several times
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -165,6 +171,7 @@ def _run(words: Sequence[str]) -> int:
 
         return _say("".join(f"{text}\n" for text in dry_run(spec).describe()))
     _check_report_file(options.report_file)
+    _prepare_to_show(options)
     report = _stream(_request(spec, code, code_is_stdin=line.rest[:1] == ("-",)), quiet=options.quiet)
     _show(report, options)
     return exit_code(report)
@@ -242,6 +249,8 @@ def _stream(request: RunRequest, *, quiet: bool) -> RunReport:
 
     builder = ReportBuilder()
     with open_run(request) as run:
+        gc.freeze()
+        gc.enable()  # from here on it may take hours
         for event in until_exited(run):
             if isinstance(event, Output):
                 _pass_on(event, quiet=quiet)
@@ -298,6 +307,12 @@ def _check_report_file(path: str | None) -> None:
     writable = os.access(path if os.path.exists(path) else folder, os.W_OK)
     if os.path.isdir(path) or not os.path.isdir(folder) or not writable:
         raise OptionError(f"--report-file {path!r}: cannot be written; accepted: a file in a directory that exists")
+
+
+def _prepare_to_show(options: RunOptions) -> None:
+    """Load what the report is shown with while the zygote starts, instead of when the user waits for nothing else."""
+    if not options.quiet and options.report != "none":
+        importlib.import_module("container_magic.display.text")
 
 
 def _show(report: RunReport, options: RunOptions) -> None:

@@ -190,6 +190,8 @@ def _be_boot(control: socket.socket, complaints: int) -> NoReturn:
 
 def _leave_client(control: int, complaints: int) -> None:
     """Keep nothing of the client but what its memory holds, which the exec takes away: no descriptor, no variable."""
+    from container_magic.linux.syscalls import close_range
+
     os.setsid()
     os.chdir("/")
     high = [os.dup(complaints), os.dup(control), os.open("/dev/null", os.O_RDWR)]
@@ -197,7 +199,7 @@ def _leave_client(control: int, complaints: int) -> None:
         high = [os.dup(fd) for fd in high]
     for target, source in ((0, high[2]), (1, high[2]), (2, high[0]), (_CONTROL_FD, high[1])):
         os.dup2(source, target)
-    os.closerange(_CONTROL_FD + 1, os.sysconf("SC_OPEN_MAX"))
+    close_range(_CONTROL_FD + 1)  # all there are, also those above a limit that was lowered since
     os.environ.clear()
     os.environ.update(_ENVIRONMENT)
 

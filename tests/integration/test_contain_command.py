@@ -360,3 +360,38 @@ def test_installed_command_works(tmp_path):
     )
 
     assert done.stdout == b"42\n"
+
+
+class TestOwnZygote:
+    """A run from the shell has a zygote of its own, whose boot is a fork of contain."""
+
+    def test_nothing_of_the_caller_reaches_the_zygote(self, tmp_path):
+        """Neither variables nor descriptors, also not one above the limit of descriptors."""
+        secret = tmp_path / "secret"
+        secret.write_text("hidden")
+        script = (
+            "import os, resource, subprocess, sys\n"
+            f"fd = os.open({str(secret)!r}, os.O_RDONLY)\n"
+            "for target in (9, 77): os.dup2(fd, target)\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+            "os.execv(sys.executable, [sys.executable, '-m', 'container_magic', 'run', '--quiet', '-c',"
+            " 'import time; print(1, flush=True); time.sleep(60)'])\n"
+        )
+        environment = {**os.environ, "MY_TOKEN": "hunter2"}
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as process:
+            try:
+                assert process.stdout.readline() == b"1\n"
+                with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+                    (zygote,) = file.read().split()
+                with open(f"/proc/{zygote}/environ", "rb") as file:
+                    assert b"hunter2" not in file.read()
+                held = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{zygote}/fd")]
+                assert str(secret) not in held
+                assert os.getsid(int(zygote)) == int(zygote)
+            finally:
+                process.kill()
+
+    def test_boot_that_is_not_needed_is_ended(self, contain):
+        """An option that is refused leaves nothing (nothing_left checks), whatever boot had begun."""
+        for _ in range(5):
+            assert contain("run", "--mem", "nonsense", "-c", "1").returncode == 125

@@ -27,6 +27,7 @@ class FakeRequest:
     spec: object
     code: bytes | None
     stdin: int | None = None
+    once: bool = False
 
 
 class FakeVerb:
