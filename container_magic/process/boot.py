@@ -45,7 +45,7 @@ _STAGE = "/proc"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MAX_CONFIG_BYTES = 65536
 # written out: only the zygote needs what server.py imports
-_ENTRY = "import gc; gc.disable(); from container_magic.runtime.server import main; main()"  # imports leave no garbage
+_ENTRY = "from container_magic.runtime.server import main; main()"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,6 @@ def serve(standing: dict[str, int], supervise: Callable[[Seat], None], greeting:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
-    gc.enable()
     zygote_pid = os.getpid()
     control.sendall(greeting)
     while True:
@@ -88,7 +87,6 @@ def serve_once(standing: dict[str, int], supervise: Callable[[Seat], None], gree
     os.set_inheritable(control.fileno(), False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
-    gc.enable()
     control.sendall(greeting)
     # the client stands where else the zygote does: its death is a signal as well as the end of its socket
     _be_supervisor(Seat(standing=standing, zygote_pid=os.getppid(), channel=control), supervise)
