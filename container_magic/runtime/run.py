@@ -84,7 +84,11 @@ class Run:
         self._interrupts = 0
         self._streams: dict[int, StreamName] = {}
         self._poll = select.epoll()
-        self._start()
+        try:
+            self._start()
+        except BaseException:  # no descriptor left for the pipes: the container must not wait for an order for ever
+            self.close()
+            raise
 
     def _find_worker(self) -> tuple[Worker, bool]:
         """Return a worker that waits, or a new one, and whether it waited."""
@@ -188,7 +192,7 @@ class Run:
         """Begin again with a new container when one that waited was no good; the code has not run."""
         if not self._from_pool or self._started:
             return False
-        self._from_pool = False
+        self._from_pool = self._finished = False
         self._created = None
         self._events.clear()
         self._poll.unregister(self._worker.socket)

@@ -168,6 +168,23 @@ class TestVolumes:
             assert report.stdout == f"{text}\n", report.start
             subprocess.run(["rm", "-r", str(source)], check=True)
 
+    def test_removed_directory_is_found_out_where_its_number_is_used_again(self, warm, tmp_path, monkeypatch):
+        """The waiting container's directory is gone, and nothing about the path tells: its link count does."""
+        monkeypatch.setattr("container_magic.runtime.pool._identity", lambda _path: (1, 1))
+        source = tmp_path / "data"
+        source.mkdir()
+        (source / "x").write_text("first")
+        code = "print(open('/d/x').read())"
+        assert warm(code, volume=f"{source}:/d").stdout == "first\n"
+        (waiting_now,) = wait_for(1)
+        subprocess.run(["rm", "-r", str(source)], check=True)
+        source.mkdir()
+        (source / "x").write_text("second")
+        report = cm.run(code, **{**DEFAULTS, "warm": 1}, volume=f"{source}:/d")
+
+        assert (report.verdict, report.stdout, report.start) == ("OK", "second\n", "cold")
+        assert report.container_id != waiting_now.container_id
+
     def test_file_that_was_replaced_is_seen(self, warm, tmp_path):
         """As editors save: another file is renamed to the name."""
         source = tmp_path / "x"
