@@ -208,8 +208,9 @@ def test_start_of_the_last_cell_is_in_its_report():
 
 def test_warm_start_finds_nothing_of_the_cell_before():
     """The file that one cell wrote is not there for the next with the same options."""
-    assert warm("leave").startswith("['trace']\n")
-    assert warm("look").startswith("[]\n")
+    # where the checkout itself lies in /tmp, the way to its environment is there too
+    assert "'trace'" in warm("leave").splitlines()[0]
+    assert "'trace'" not in warm("look").splitlines()[0]
 
 
 def test_preloaded_module_is_there_before_its_import():
