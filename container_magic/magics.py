@@ -150,20 +150,24 @@ class _Streams:
     def __init__(self) -> None:
         self._decoders: dict[StreamName, StreamDecoder] = {"stdout": StreamDecoder(), "stderr": StreamDecoder()}
         self._last: StreamName = "stdout"
+        self._written = False
 
     def write(self, event: Output) -> None:
-        if event.stream != self._last:
-            # ipykernel sends each stream when its own timer says so: without this their order would be lost
-            getattr(sys, self._last).flush()
-            self._last = event.stream
         self._put(event.stream, self._decoders[event.stream].feed(event))
 
     def finish(self) -> None:
         for stream, decoder in self._decoders.items():
             self._put(stream, decoder.finish())
-            getattr(sys, stream).flush()
+        if self._written:
+            getattr(sys, self._last).flush()
 
     def _put(self, stream: StreamName, text: str) -> None:
+        if not text:
+            return  # to write or flush nothing wakes ipykernel's thread as well
+        if stream != self._last and self._written:
+            # ipykernel sends each stream when its own timer says so: without this their order would be lost
+            getattr(sys, self._last).flush()
+        self._last, self._written = stream, True
         target = getattr(sys, stream)
         target.write(text)
         if target.isatty():

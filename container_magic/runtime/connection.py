@@ -103,6 +103,10 @@ class Connection:
             select.select([], [self.socket], [], deadline - time.monotonic())
             self.pump()
 
+    def linger(self, seconds: float) -> None:
+        """Wait until the client says something, closes its end, or ``seconds`` are over."""
+        select.select([self.socket.fileno(), self.wakeup], [], [], seconds)
+
     def receive(self) -> list[dict[str, Any]]:
         """Return the frames that have come.
 

@@ -46,7 +46,8 @@ class Container:
         self._child: Child | None = None
         self._trees = Trees()
         self._run = 0
-        self._waiting = False  # in ``created`` before it was asked for
+        self.waited = False
+        """Whether it was in ``created`` before it was asked for."""
         self._running = False  # started, and not reaped
 
     @property
@@ -83,7 +84,7 @@ class Container:
         init = self._init
         self._connection.await_ready(init.start, init.sync, init.pidfd, _SETUP_SECONDS)
         self._mark("setup")
-        self._waiting = not self._connection.asked()
+        self.waited = not self._connection.asked()
         self._connection.send(self._created())
         self._write_state("created")
         self._rehearse()
@@ -141,7 +142,7 @@ class Container:
         self._running = True
         self._run = order.run
         # first the news, then the deed: the payload may take this CPU from the supervisor as soon as it can run
-        self._connection.send(Started(start="warm" if self._waiting else "cold"))
+        self._connection.send(Started(start="warm" if self.waited else "cold"))
         self._begun = time.monotonic()
         try:
             handshake.send_start(self._init.start, order.fds)

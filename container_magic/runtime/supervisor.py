@@ -22,6 +22,9 @@ from container_magic.runtime.clone import Child, clone_child
 from container_magic.runtime.connection import ClientGoneError, Connection, Wakeup
 from container_magic.runtime.container import Container
 
+_LINGER_SECONDS = 0.005
+"""Between the news that a run is over and its removal: whoever shows the result has the CPUs first."""
+
 
 def supervise(seat: Seat, *, pattern: Plan) -> None:
     """Make what can be made ahead, wait for the request, then run and remove its containers; never raises.
@@ -49,6 +52,8 @@ def _live(container: Container, connection: Connection, ahead: Child | None) -> 
         container.create(ahead)
         container.start(container.await_start())
         container.watch()
+        if container.waited:  # else the client was here first: it wants the next one as soon as can be
+            connection.linger(_LINGER_SECONDS)
     except ClientGoneError:
         return False
     except ContainError as error:

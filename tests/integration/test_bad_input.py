@@ -112,11 +112,11 @@ def test_mounts_inside_of_sys_and_dev_work_or_fail_as_a_whole(run, place, tmp_pa
 
 
 def test_missing_volume_is_named():
-    """-v /nonexistent:/x: an error with the path; the directory is not made, as Docker would."""
-    with pytest.raises(cm.ContainError, match="/nonexistent"):
-        cm.run("pass", volume="/nonexistent:/x")
+    """-v /does-not-exist:/x: an error with the path; the directory is not made, as Docker would."""
+    with pytest.raises(cm.ContainError, match="/does-not-exist"):
+        cm.run("pass", volume="/does-not-exist:/x")
 
-    assert not os.path.exists("/nonexistent")
+    assert not os.path.exists("/does-not-exist")
 
 
 def test_volume_over_a_file_says_what_is_wrong(run, tmp_path):
@@ -258,7 +258,7 @@ def test_next_run_works_after_every_refusal(run):
     """A refused run leaves the zygote as it was."""
     run("pass")
     zygote = client.zygote().process.pid
-    for options in ({"volume": "/nonexistent:/x"}, {"user": "nosuchuser"}, {"workdir": "/etc/passwd"}):
+    for options in ({"volume": "/does-not-exist:/x"}, {"user": "nosuchuser"}, {"workdir": "/etc/passwd"}):
         with pytest.raises(cm.ContainError):
             run("pass", **options)
 

@@ -242,7 +242,7 @@ def test_session_defaults_hold(kernel):
         ("--cpus 9999", "9999"),
         ("--cpus 3-1", "3-1"),
         ("--net foo", "foo"),
-        ("-v /nonexistent:/x", "/nonexistent"),
+        ("-v /does-not-exist:/x", "/does-not-exist"),
         ("--nothing-like-it", "--nothing-like-it"),
     ],
 )

@@ -97,8 +97,8 @@ def played(*events):
         (["--"], "the command is empty; accepted: COMMAND ARG..."),
         (["--lang", "sh", "--", "ls"], "--lang says what reads code, and a command is no code; accepted: one of them"),
         (
-            ["--report-file", "/nonexistent/r.json", "-c", "1"],
-            "--report-file '/nonexistent/r.json': cannot be written; ",
+            ["--report-file", "/does-not-exist/r.json", "-c", "1"],
+            "--report-file '/does-not-exist/r.json': cannot be written; ",
         ),
     ],
 )
