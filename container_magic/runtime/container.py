@@ -90,7 +90,10 @@ class Container:
         self._rehearse()
 
     def _rehearse(self) -> None:
-        """Do once what the client will wait for: the clone has made every page of this process one to copy."""
+        """Set the counters to zero, for whoever waits in there sleeps; then do once what the client will wait for.
+
+        The clone has made every page of this process one to copy.
+        """
         self._cgroup.begin()
         gauge = Gauge(self._cgroup, self._init.pid)
         gauge.settle()
@@ -138,7 +141,6 @@ class Container:
         """
         if self._trees.stale():
             raise StateError("the source of a volume was removed after the container was created")
-        self._cgroup.begin()
         self._running = True
         self._run = order.run
         # first the news, then the deed: the payload may take this CPU from the supervisor as soon as it can run
