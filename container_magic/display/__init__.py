@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from container_magic.display.html import report_full_html, report_line_html
-from container_magic.display.streams import EscapeFilter, StreamDecoder, plain_text, safe_text
+from container_magic.display.streams import StreamDecoder
 from container_magic.display.text import advice, reason, report_full, report_line
 
 __all__ = [
-    "EscapeFilter",
     "StreamDecoder",
     "advice",
-    "plain_text",
     "reason",
     "report_full",
     "report_full_html",
     "report_line",
     "report_line_html",
-    "safe_text",
 ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from container_magic.display.streams import plain_text, safe_text
 from container_magic.display.text import advice, reason
 from container_magic.events import CodeError
 from container_magic.report import RunReport
+from container_magic.sanitize import plain_text, sanitize_traceback
 
 NAME_LIMIT = 200
 """Characters of a class name that came out of a container."""
@@ -52,8 +52,7 @@ def _failure(name: str, message: str, lines: list[str]) -> CellError:
 
 
 def _traceback(error: CodeError) -> list[str]:
-    lines = error.traceback or (f"{error.ename}: {error.evalue}",)
-    return [safe_text(line).replace("\0", "") for line in lines]
+    return sanitize_traceback(error.traceback or (f"{error.ename}: {error.evalue}",))
 
 
 def _class_name(ename: str) -> str:

@@ -6,9 +6,9 @@ import signal
 from collections.abc import Sequence
 
 from container_magic.display.curve import Point, cpu_curve, cpu_limit, memory_curve, resample, scale
-from container_magic.display.streams import plain_text
 from container_magic.events import Limit
 from container_magic.report import RunReport
+from container_magic.sanitize import plain_text
 from container_magic.units import format_duration, format_size
 
 PICTURE_WIDTH = 60

@@ -23,6 +23,7 @@ RINGS = (
     ("spec",),
     ("events",),
     ("options", "report"),
+    ("sanitize",),
     ("linux",),
     ("cgroups", "rootfs", "network"),
     ("host",),

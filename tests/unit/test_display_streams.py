@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_magic.display.streams import STRING_LIMIT, EscapeFilter, StreamDecoder, plain_text, safe_text
+from container_magic.display.streams import StreamDecoder
 from container_magic.events import Output
 from container_magic.report import fold
+from container_magic.sanitize.escapes import STRING_LIMIT, EscapeFilter, plain_text, safe_text
 
 SGR = re.compile(r"\x1b\[[0-9;:]*m")
 CONTROLS = re.compile(r"[\x01-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]")
