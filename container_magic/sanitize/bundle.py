@@ -109,6 +109,8 @@ def _html(work: _Work, value: object) -> None:
         sizes = {name: pixels(work.metadata, _HTML, name) for name in ("width", "height")}
         work.clean[_HTML] = framed(value, width=sizes["width"], height=sizes["height"])
         return
+    if work.mode == "text" and work.clean.get(_TEXT):
+        return
     cleaned, missing = safe_html(value, work.pictures)
     if work.mode == "text":
         work.set_text(text_of(cleaned))
@@ -126,13 +128,12 @@ def _svg(work: _Work, value: object) -> None:
 
 
 def _markdown(work: _Work, value: object) -> None:
-    if work.mode == "text":
-        work.set_text(shown_text(value))
+    work.set_text(shown_text(value))
+    if work.mode == "text" or _HTML in work.clean:
         return
     cleaned = safe_markdown(value, work.pictures)
     if shows_something(cleaned):
-        work.clean.setdefault(_HTML, cleaned)
-    work.set_text(shown_text(value))
+        work.clean[_HTML] = cleaned
 
 
 def _latex(work: _Work, value: object) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from container_magic.sanitize import allowed
@@ -25,6 +26,7 @@ _DATA_URL = re.compile(r"data:(image/(?:png|jpeg|gif));base64,", re.IGNORECASE)
 _SCRIPTED = re.compile(r"<(?:script|iframe)\b", re.IGNORECASE)
 _LINE_END = re.compile(r"<br>|</(?:p|div|tr|li|h[1-6]|pre|table|dt|dd|caption|summary)>")
 _CELL_END = re.compile(r"</t[dh]>")
+_BLANKS = re.compile(r"\s+")
 _ANY_TAG = re.compile(r"<[^>]*>")
 _SHOWS_SOMETHING = re.compile(r"<img[^>]* src=|<hr")
 
@@ -39,12 +41,10 @@ def safe_html(value: object, pictures: Pictures) -> tuple[str, list[str]]:
     cleaner = _Cleaner(pictures)
     cleaned = cleaner.clean(html)
     missing = ["without its scripts"] if _SCRIPTED.search(html) else []
+    if not shows_something(cleaned):
+        raise RefusedError(f"nothing is left of it without its {'scripts' if missing else 'markup'}")
     if cleaner.left_out:
         missing.append(f"without {cleaner.left_out} of its pictures")
-    if not shows_something(cleaned):
-        raise RefusedError(
-            "nothing is left of it without " + ("its scripts" if _SCRIPTED.search(html) else "its markup")
-        )
     return cleaned, missing
 
 
@@ -59,10 +59,14 @@ def safe_markdown(value: object, pictures: Pictures) -> str:
 
 def text_of(html: str) -> str:
     """Return the text of cleaned HTML, a line for each row and paragraph."""
+    preformatted = "<pre" in html
+    if not preformatted:
+        html = _BLANKS.sub(" ", html)
     lines = _ANY_TAG.sub("", _CELL_END.sub("\t", _LINE_END.sub("\n", html)))
     for entity, character in (("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&amp;", "&")):
         lines = lines.replace(entity, character)
-    return "\n".join(line.rstrip() for line in lines.splitlines() if line.strip())
+    stripped = str.rstrip if preformatted else str.strip
+    return "\n".join(stripped(line) for line in lines.splitlines() if line.strip())
 
 
 def shows_something(html: str) -> bool:
@@ -123,10 +127,13 @@ def _markdown() -> MarkdownIt:
     made = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     made.use(dollarmath_plugin, double_inline=True, allow_labels=False)
     for rule, dollars in (("math_inline", "$"), ("math_inline_double", "$$"), ("math_block", "$$")):
-        made.add_render_rule(rule, functools.partial(_math, dollars))
+        made.add_render_rule(rule, _math_between(dollars))
     return made
 
 
-def _math(dollars: str, _renderer: Any, tokens: Any, index: int, _options: Any, _env: Any) -> str:
-    content = tokens[index].content.replace("&", "&amp;").replace("<", "&lt;")
-    return f"{dollars}{content}{dollars}"
+def _math_between(dollars: str) -> Callable[..., str]:
+    def render(_renderer: Any, tokens: Any, index: int, _options: Any, _env: Any) -> str:
+        content = tokens[index].content.replace("&", "&amp;").replace("<", "&lt;")
+        return f"{dollars}{content}{dollars}"
+
+    return render

@@ -99,9 +99,11 @@ def svg_image(value: object, *, width: int | None, height: int | None) -> str:
     """Return an ``<img>`` that shows an SVG document: there it runs no script and loads nothing.
 
     Raises:
-        RefusedError: It is no text, too large, or defines entities (a few lines of them expand to gigabytes).
+        RefusedError: It is no SVG, too large, or defines entities (a few lines of them expand to gigabytes).
     """
     text = text_at_most(value, SVG_BYTES)
+    if "<svg" not in text:
+        raise RefusedError("it is no SVG document")
     if "<!ENTITY" in text:
         raise RefusedError("it defines entities")
     sizes = "".join(f' {name}="{size}"' for name, size in (("width", width), ("height", height)) if size is not None)
