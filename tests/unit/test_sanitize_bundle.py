@@ -303,6 +303,12 @@ def test_json_out_of_bounds_is_dropped(value):
     assert shown.notes[0].startswith("application/json was not shown: ")
 
 
+def test_json_is_refused_for_its_depth():
+    """A few lists too deep are found by counting, long before Python's own limit."""
+    assert "nested more than" in clean({"application/json": nested(json_data.JSON_DEPTH)}).notes[0]
+    assert clean({"application/json": nested(json_data.JSON_DEPTH - 1)}).notes == ()
+
+
 def test_metadata_keeps_sizes_only():
     """Of metadata the size and the background of a picture stay, with checked types."""
     kept = {"width": 10, "height": 20, "needs_background": "light"}

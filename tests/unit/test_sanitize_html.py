@@ -3,6 +3,7 @@
 import re
 import sys
 
+import nh3
 import numpy as np
 import pandas as pd
 import pytest
@@ -200,6 +201,22 @@ def test_input_made_for_slow_parsers_gives_little(html):
     assert len(well_nested(html)) <= 2 * len(html)
 
 
+@pytest.mark.parametrize(
+    ("html", "written"),
+    [
+        ("1 < 2 <b>x", "1 &lt; 2 <b>x</b>"),
+        ("<a>x<b><a>y</b></a>", "<a>x<b>y</b></a>"),
+        ("<p>a<p>b<div>c", "<p>a</p><p>b</p><div>c</div>"),
+        ("<ul><li>a<li>b<ul><li>c</ul></ul>", "<ul><li>a</li><li>b<ul><li>c</li></ul></li></ul>"),
+        ("<table><tr><td>a<td>b</div><tr><b>", "<table><tr><td>a</td><td>b</td></tr><tr></tr></table>"),
+        ("<b><div>x</b>y</div>", "<b><div>x</div></b>y"),
+    ],
+)
+def test_well_nested_ends_elements_as_a_browser_does(html, written):
+    """Paragraphs, items, rows and cells end where the next begins; what no parser would nest is not nested."""
+    assert well_nested(html) == written
+
+
 def test_data_frame_keeps_its_table():
     """A DataFrame's table stays with class, border, alignment and cells; its style block goes."""
     frame = pd.DataFrame({"a": [1, 2], "b": ["<i>", "é"]})
@@ -283,6 +300,20 @@ def test_interrupted_cleaning_shows_nothing(monkeypatch):
     monkeypatch.setattr(allowed, "safe_attribute", lambda name, value: 1 / 0)
     clean = sanitize_bundle({"text/html": "<a href='javascript:alert(1)'>x</a>"}, {}, mode="safe")
     assert set(clean.data) == {"text/plain"}
+
+
+def test_panic_of_the_cleaner_shows_nothing(monkeypatch):
+    """A panic inside nh3, which is no Exception, leaves a note and no HTML."""
+
+    class Panic(BaseException):
+        pass
+
+    def panic(*arguments, **options):
+        raise Panic
+
+    monkeypatch.setattr(nh3, "clean", panic)
+    clean = sanitize_bundle({"text/html": "<b>x</b>"}, {}, mode="safe")
+    assert clean.data["text/plain"].startswith("text/html was not shown: it could not be cleaned")
 
 
 @pytest.mark.parametrize("macro", ["href", "style", "htmlClass", "cssId", "require", "unicode", "def", "bbox"])
