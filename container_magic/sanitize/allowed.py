@@ -50,7 +50,7 @@ _WORD = re.compile(r"[#a-zA-Z0-9]{1,32}")
 
 _PROPERTY = re.compile(
     r"(?:background|background-color|color|display|font-family|font-size|font-style|font-variant|font-weight|opacity"
-    r"|overflow|overflow-x|overflow-y|text-align|text-decoration|text-transform|vertical-align|visibility|white-space"
+    r"|overflow|overflow-x|overflow-y|text-align|text-decoration(?:-color)?|text-transform|vertical-align|visibility|white-space"
     r"|word-break|border-collapse|border-spacing|(?:min-|max-)?(?:width|height)"
     r"|(?:margin|padding)(?:-(?:top|right|bottom|left))?"
     r"|border(?:-(?:top|right|bottom|left))?(?:-(?:color|style|width|radius))?|caption-side|list-style-type)"
@@ -59,7 +59,7 @@ _PROPERTY = re.compile(
 _STYLE_VALUE = re.compile(r"[\w\s#%.,()+-]{1,400}", re.ASCII)
 _FUNCTION = re.compile(r"([\w-]*)\s*\(")
 _FUNCTIONS = frozenset({"rgb", "rgba", "hsl", "hsla", "linear-gradient"})
-_OUT_OF_PLACE = re.compile(r"(?<![\w-])-[\d.]|\d{5}|(?:fixed|sticky|absolute)")
+_OUT_OF_PLACE = re.compile(r"(?<![\w-])-[\d.]|(?<![#\w.])\d{5}|(?:fixed|sticky|absolute)")
 """Negative lengths reach over what stands beside; lengths of five digits are no layout."""
 
 STYLE_CHARACTERS = 8192

@@ -164,14 +164,23 @@ def test_no_path_of_a_machine_is_in_the_repository():
     assert not found
 
 
+def imported_names(node):
+    """Return the modules that one syntax node imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
 def test_dependencies_of_the_package_are_only_what_it_imports():
     """``pip install`` brings no package that no module of ours names."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {re.match(r"[\w-]+", dependency)[0].lower() for dependency in project["dependencies"]}
-    imported = {
-        (node.module or "").partition(".")[0].lower()
+    distributions = {"pil": "pillow", "markdown_it": "markdown-it-py", "mdit_py_plugins": "mdit-py-plugins"}
+    modules = {
+        name.partition(".")[0].lower()
         for path in (ROOT / "container_magic").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom)
+        for name in imported_names(node)
     }
+    imported = {distributions.get(name, name) for name in modules}
     assert names - {"ipykernel"} <= imported  # the kernel is what notebooks run in; nothing imports it

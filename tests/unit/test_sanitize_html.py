@@ -251,6 +251,7 @@ def test_rules_of_a_style_block_are_cleaned_where_they_land():
         ("Color: RED; text-align:right", "color: red; text-align: right"),
         ("font-family:Menlo,'DejaVu Sans',monospace", "font-family: menlo,dejavu sans,monospace"),
         ("background:linear-gradient(90deg,#fff 5%)", "background: linear-gradient(90deg,#fff 5%)"),
+        ("color:#008000;width:33.333333%", "color: #008000; width: 33.333333%"),
         ("border:1px solid rgba(0, 0, 0, .5)", "border: 1px solid rgba(0, 0, 0, .5)"),
         ("position:fixed", None),
         ("background:url(x)", None),
