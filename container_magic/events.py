@@ -113,6 +113,8 @@ class CodeError:
     ename: str
     evalue: str
     traceback: tuple[str, ...] = ()
+    printed: bool = False
+    """Whether these are lines that the code's interpreter wrote to standard error itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from container_magic.events import Downgrade, Limit
 from container_magic.host import HostFeatures
 from container_magic.linux.subids import ADD_RANGE
 from container_magic.plan import Plan, Substitutes
+from container_magic.programs import check_language
 from container_magic.rootfs.host import Lower, interpreter_prefixes
 from container_magic.spec import ContainerSpec, DeviceRate, Mount, Resources, Rlimit
 
@@ -59,6 +60,7 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
         root=replace(spec.root, disk_bytes=disk_bytes),
         process=replace(spec.process, cwd=spec.process.cwd or _home(spec), env=_environment(spec), rlimits=rlimits),
     )
+    check_language(resolved, lowers)
     return Plan(
         container_id=container_id,
         spec=resolved,

@@ -244,6 +244,7 @@ class ReportBuilder:
             ename=_encodable(event.ename),
             evalue=_encodable(event.evalue),
             traceback=tuple(_encodable(line) for line in event.traceback),
+            printed=event.printed,
         )
 
     def _on_exited(self, event: Exited) -> None:

@@ -52,7 +52,9 @@ def _failure(name: str, message: str, lines: list[str]) -> CellError:
 
 
 def _traceback(error: CodeError) -> list[str]:
-    return sanitize_traceback(error.traceback or (f"{error.ename}: {error.evalue}",))
+    # what stands in the cell's output already is not shown once more
+    lines = () if error.printed else error.traceback
+    return sanitize_traceback(lines or (f"{error.ename}: {error.evalue}",))
 
 
 def _class_name(ename: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from container_magic.errors import OptionError
+from container_magic.languages import LANGUAGES
 from container_magic.options.command_line import key_of, parse_line, see_help, shorten
 from container_magic.options.layers import Layer, is_range, layer_of
 from container_magic.options.option import Front
@@ -26,7 +27,7 @@ class RunOptions:
 
     spec: ContainerSpec
     lang: str = "python"
-    """``python``, ``bash``, ``sh``, or the path that ``--interpreter`` named."""
+    """``python``, one of ``LANGUAGES``, or the path that ``--interpreter`` named."""
     warm: int = 0
     """Containers like this one that wait for the next run."""
     result: str | None = None
@@ -199,4 +200,5 @@ class _Merged(Layer):
 def _language(is_path: bool, lang: str) -> dict[str, Any]:
     if lang == "python" and not is_path:
         return {}
-    return {"kind": "exec", "args": (lang,), "stdin_is_code": True, "preload": ()}
+    args = (lang,) if is_path else (lang, *LANGUAGES[lang].reads)
+    return {"kind": "exec", "args": args, "stdin_is_code": True, "preload": ()}

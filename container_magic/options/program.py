@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from container_magic.errors import OptionError
+from container_magic.languages import LANGUAGES
 from container_magic.options.command_line import shorten
 from container_magic.spec import ContainerSpec
 
@@ -36,8 +37,8 @@ def for_code(spec: ContainerSpec, name: str, args: Sequence[str]) -> ContainerSp
         args_of_process = _arguments([name, *args])
     elif not args:
         return spec
-    elif process.args[0] in ("bash", "sh"):
-        args_of_process = (*process.args, "-s", "--", *_arguments(args))  # POSIX sh: -s reads commands from stdin
+    elif process.args[0] in LANGUAGES:
+        args_of_process = (process.args[0], *LANGUAGES[process.args[0]].takes, *_arguments(args))
     else:
         raise OptionError(
             f"the argument {shorten(args[0])} cannot be passed: {process.args[0]} reads the code as standard input; "

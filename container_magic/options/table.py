@@ -8,6 +8,7 @@ Spelling and meaning are Docker's wherever Docker has the option
 from __future__ import annotations
 
 from container_magic import units
+from container_magic.languages import LANGUAGES
 from container_magic.options import values
 from container_magic.options.option import Front, Option
 
@@ -321,13 +322,16 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         names=("--lang",),
         metavar="LANG",
-        parse=values.choice("python", "bash", "sh"),
-        choices=("python", "bash", "sh"),
+        parse=values.choice("python", *LANGUAGES),
+        choices=("python", *LANGUAGES),
         default="python",
         field="lang",
         section=PROCESS,
-        help="what runs the code: a warm Python, or a shell that reads it as standard input",
-        examples=("bash",),
+        help=(
+            f"what runs the code: a warm Python, or another program that this host has, which reads it as standard "
+            f"input: {', '.join(LANGUAGES)}"
+        ),
+        examples=("bash", "node"),
     ),
     Option(
         names=("--interpreter",),

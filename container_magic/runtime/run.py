@@ -26,6 +26,7 @@ from container_magic.events import (
     Started,
     StreamName,
 )
+from container_magic.languages import Complaint
 from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process import handshake
@@ -77,6 +78,8 @@ class Run:
             raise
         self.plan = self._worker.plan
         self._gate = OutputGate(self.plan.spec.watch.output_bytes)
+        process = self.plan.spec.process
+        self._complaint = Complaint(process.args[0]) if process.stdin_is_code else None
         self._events: deque[Event] = deque()
         self._created: Created | None = None
         self._finished = self._started = self._exited = self._flood_reported = False
@@ -175,6 +178,8 @@ class Run:
             self._close_stream(fd)
             return False
         self._events.extend(self._gate.feed(self._streams[fd], data))
+        if self._complaint is not None and self._streams[fd] == "stderr":
+            self._complaint.feed(data)
         if self._gate.flooding and not self._flood_reported:
             self._flood_reported = True
             self._worker.command("kill", reason="output")
@@ -221,6 +226,7 @@ class Run:
             event = replace(event, startup_seconds=round(time.monotonic() - self._begun, 6))
         elif isinstance(event, Exited):
             self._drain()
+            self._add_complaint(event.exit_code)
             self._exited = True
         elif isinstance(event, Deleted) and not self._exited and self._created is None:
             return  # the last of the container before
@@ -236,6 +242,12 @@ class Run:
         self._events.extend(self._gate.finish())
         if self._gate.exceeded and not self._flood_reported:
             self._events.append(LimitReached(limit="output"))
+
+    def _add_complaint(self, exit_code: int | None) -> None:
+        """Add what an interpreter that is not Python's fork says of its failure."""
+        error = self._complaint.error(exit_code) if self._complaint is not None else None
+        if error is not None:
+            self._events.append(error)
 
     def _lose_supervisor(self) -> None:
         """The socket closed without ``Deleted``: the supervisor was killed; do what it can do no more."""

@@ -209,9 +209,9 @@ class TestPrograms:
     @pytest.mark.parametrize("lang", ["bash", "sh"])
     def test_shell_code_runs(self, run, lang):
         """--lang runs the code in that shell; its exit code is the shell's."""
-        report = run("echo hello from $0\nfalse || echo two\nexit 5\n", lang=lang)
+        report = run(f"echo hello from {lang} $#\nfalse || echo two\nexit 5\n", lang=lang)
 
-        assert report.stdout == f"hello from {lang}\ntwo\n"
+        assert report.stdout == f"hello from {lang} 0\ntwo\n"
         assert report.exit_code == 5
 
     def test_bash_is_bash(self, run):

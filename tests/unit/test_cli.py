@@ -188,7 +188,7 @@ def test_shell_reads_the_code_as_its_standard_input(verb, tmp_path):
     assert cli.main(["run", "--lang", "bash", str(file), "a"]) == 0
     process = verb.request.spec.process
     assert (verb.request.code, verb.request.stdin) == (b"echo $1", None)
-    assert (process.kind, process.args, process.stdin_is_code) == ("exec", ("bash", "-s", "--", "a"), True)
+    assert (process.kind, process.args, process.stdin_is_code) == ("exec", ("bash", "/dev/stdin", "a"), True)
 
 
 def test_dash_reads_the_code_from_standard_input(verb, monkeypatch):

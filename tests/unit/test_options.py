@@ -274,7 +274,7 @@ def test_env_file_with_nonsense_is_refused_with_its_line(tmp_path, content, prob
          "--cpus '3-1': the range 3-1 runs backwards; accepted: CPU numbers and ranges such as 0-1, 0,2 or 1-3,6"),
         ("--net foo", "--net 'foo': accepted: none, host"),
         ("--network foo", "--net 'foo': accepted: none, host"),
-        ("--lang cobol", "--lang 'cobol': accepted: python, bash, sh"),
+        ("--lang cobol", "--lang 'cobol': accepted: python, bash, sh, node, Rscript, julia, perl, ruby"),
         ("--pids 0", "--pids '0': accepted: a whole number from 1 to 4194304, -1 or none = unlimited"),
         ("--blkio-weight 9", "--blkio-weight '9': accepted: a whole number from 10 to 1000"),
         ("--cpu-shares 1", "--cpu-shares '1': accepted: a whole number from 2 to 262144"),
@@ -507,8 +507,11 @@ def test_command_that_makes_no_sense_is_refused(line, args):
 def test_arguments_reach_code_in_its_languages_way():
     """sys.argv of Python, $1 of a shell, and none where the way is not known."""
     assert options.for_code(magic("").spec, "x.py", ["a"]).process.args == ("x.py", "a")
-    assert options.for_code(magic("--lang bash").spec, "x.sh", []).process.args == ("bash",)
-    assert options.for_code(magic("--lang bash").spec, "x.sh", ["a"]).process.args == ("bash", "-s", "--", "a")
+    assert options.for_code(magic("--lang bash").spec, "x.sh", []).process.args == ("bash", "/dev/stdin")
+    assert options.for_code(magic("--lang bash").spec, "x.sh", ["a"]).process.args == ("bash", "/dev/stdin", "a")
+    assert options.for_code(magic("--lang sh").spec, "x.sh", []).process.args == ("sh",)
+    assert options.for_code(magic("--lang sh").spec, "x.sh", ["a"]).process.args == ("sh", "-s", "--", "a")
+    assert options.for_code(magic("--lang perl").spec, "x.pl", ["a"]).process.args == ("perl", "-", "a")
     assert options.for_code(magic("--interpreter p").spec, "x", []).process.args == ("p",)
     with pytest.raises(OptionError, match="the argument 'a' cannot be passed"):
         options.for_code(magic("--interpreter p").spec, "x", ["a"])
