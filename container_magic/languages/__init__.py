@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from container_magic.languages.complaint import Complaint
-
-__all__ = ["LANGUAGES", "Complaint", "Language"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Language:

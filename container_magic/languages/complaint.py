@@ -161,7 +161,7 @@ _PERL_DIED = 255
 
 
 def _perl(lines: Sequence[str], exit_code: int) -> _Found | None:
-    """``Illegal division by zero at - line 3.``; ``die "words\\n"`` has no place."""
+    """``Illegal division by zero at - line 3.``; what ``die`` says with a line's end of its own has no place."""
     number = len(lines) - 1
     while number > 0 and (_PERL_ECHO.match(lines[number]) or not lines[number]):
         number -= 1

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from container_magic import errors
 from container_magic.errors import ContainError, InternalError
@@ -26,7 +26,6 @@ from container_magic.events import (
     Started,
     StreamName,
 )
-from container_magic.languages import Complaint
 from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process import handshake
@@ -35,6 +34,9 @@ from container_magic.runtime.output import OutputGate
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.worker import Worker
 from container_magic.spec import ContainerSpec
+
+if TYPE_CHECKING:
+    from container_magic.languages.complaint import Complaint
 
 _READ_BYTES = 256 * 1024
 _STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")
@@ -79,7 +81,7 @@ class Run:
         self.plan = self._worker.plan
         self._gate = OutputGate(self.plan.spec.watch.output_bytes)
         process = self.plan.spec.process
-        self._complaint = Complaint(process.args[0]) if process.stdin_is_code else None
+        self._complaint = _complaint_of(process.args[0]) if process.stdin_is_code else None
         self._events: deque[Event] = deque()
         self._created: Created | None = None
         self._finished = self._started = self._exited = self._flood_reported = False
@@ -346,6 +348,12 @@ def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
     """
     at = at or zygote(spec.process.preload)
     return make_plan(spec, at.features, at.tree.lowers, os.urandom(32).hex())
+
+
+def _complaint_of(program: str) -> Complaint:
+    from container_magic.languages.complaint import Complaint  # patterns that only other languages than Python need
+
+    return Complaint(program)
 
 
 def _pipe() -> tuple[int, int]:

@@ -86,10 +86,11 @@ def test_program_of_a_volume_is_found(run, tmp_path):
 
 def test_link_that_leads_out_of_the_host_tree_is_no_program(tmp_path):
     """It would dangle inside; the hint says where the program is."""
-    from container_magic.programs import check_language
-    from container_magic.options import from_keywords
-    from container_magic.rootfs.host import Lower
     import dataclasses
+
+    from container_magic.options import from_keywords
+    from container_magic.programs import check_language
+    from container_magic.rootfs.host import Lower
 
     (tmp_path / "usr").mkdir()
     (tmp_path / "opt").mkdir()

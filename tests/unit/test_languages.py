@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from container_magic.display.failure import failure
 from container_magic.events import CodeError, Created, Exited, Output, Started
-from container_magic.languages import LANGUAGES, Complaint
-from container_magic.languages.complaint import TAIL_BYTES
+from container_magic.languages import LANGUAGES
+from container_magic.languages.complaint import TAIL_BYTES, Complaint
 from container_magic.report import fold
 
 NODE_NAMED = """[stdin]:2
