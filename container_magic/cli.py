@@ -56,6 +56,14 @@ Show what this host can enforce, one line each, with the remedy for what it cann
                   the exit status is 1 when an attack was not held
   --format json   the same as JSON
 """
+_LOGS_HELP = """\
+usage: contain logs [--raw] [ID]
+
+Show the whole output of a run that wrote more than --max-output; without ID, of the last such run. Standard output
+and error stand as they came, escape sequences reduced to colours.
+
+  --raw  the bytes as they were written: what a program writes can make a terminal do more than show text
+"""
 _VERSION_HELP = "usage: contain version\n\nShow the version.\n"
 
 
@@ -143,6 +151,20 @@ def _doctor(words: Sequence[str]) -> int:
     from container_magic.verbs.doctor import doctor
 
     return _say((checks_json(doctor()) if asked.json_format else checks_text(doctor())) + "\n")
+
+
+def _logs(words: Sequence[str]) -> int:
+    if "--help" in words:
+        return _say(_LOGS_HELP)
+    from container_magic.display.streams import StreamDecoder
+    from container_magic.events import Output
+    from container_magic.verbs.logs import find_log, parse_words, read
+
+    name, raw = parse_words(words)
+    decoder = StreamDecoder()
+    for data in read(find_log(name)):
+        write_all(1, data if raw else decoder.feed(Output(stream="stdout", data=data)).encode())
+    return _say("" if raw else decoder.finish())
 
 
 def _self_test(*, json_format: bool) -> int:
@@ -349,5 +371,6 @@ def _complain(error: ContainError) -> int:
 VERBS: dict[str, Verb] = {
     "run": Verb(summary="run a file, code or a command in a container", main=_run),
     "doctor": Verb(summary="show what this host can enforce", main=_doctor),
+    "logs": Verb(summary="show the whole output of a run that wrote too much", main=_logs),
     "version": Verb(summary="show the version", main=_version),
 }

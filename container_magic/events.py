@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 LimitName = Literal["memory", "wall", "cpu", "output"]
 StreamName = Literal["stdout", "stderr"]
@@ -128,6 +128,13 @@ class Exited:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogKept:
+    """The whole output lies in the file ``path`` of the client's host, because more was written than is shown."""
+
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failed:
     """The sandbox broke or could not be made; ``kind`` is the name of the ``ContainError`` class to raise."""
 
@@ -141,12 +148,11 @@ class Deleted:
     """Processes, cgroup and state directory are gone."""
 
 
-Event = Created | Started | Output | Sampled | LimitReached | Interrupted | CodeError | Exited | Failed | Deleted
+Event = (
+    Created | Started | Output | Sampled | LimitReached | Interrupted | CodeError | LogKept | Exited | Failed | Deleted
+)
 
-_TYPES: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (Created, Started, Output, Sampled, LimitReached, Interrupted, CodeError, Exited, Failed, Deleted)
-}
+_TYPES: dict[str, type] = {cls.__name__: cls for cls in get_args(Event)}
 
 
 def until_exited(running: Iterable[Event]) -> Iterator[Event]:

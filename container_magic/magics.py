@@ -22,6 +22,9 @@ from container_magic.errors import ContainError, OptionError
 from container_magic.events import Failed, Output, StreamName, until_exited
 from container_magic.report import ReportBuilder, RunReport
 
+_LOG_BYTES = 2 * 1024 * 1024
+"""How much of a log a notebook shows: a Jupyter server drops what comes faster than some megabytes per second."""
+
 _USAGE = """Run a cell in a container: %%contain [options], the code below it.
 
 %contain --mem 512M ... sets defaults of the session, %contain alone shows them, %contain VERB runs a verb.
@@ -222,6 +225,20 @@ def _doctor(words: list[str]) -> str:
     return checks_json(doctor()) if asked.json_format else checks_text(doctor())
 
 
+def _logs(words: list[str]) -> str:
+    from container_magic.runtime.output import OutputGate
+    from container_magic.verbs.logs import find_log, parse_words, read
+
+    name, raw = parse_words(words)
+    if raw:
+        raise OptionError("a notebook does not show raw bytes; accepted: %contain logs without --raw, or a terminal")
+    log = find_log(name)
+    gate, decoder = OutputGate(_LOG_BYTES), StreamDecoder()
+    text = "".join(decoder.feed(output) for data in read(log) for output in gate.feed("stdout", data))
+    text += "".join(map(decoder.feed, gate.finish())) + decoder.finish()
+    return f"{text}\n[all {log.size_bytes:,} bytes are in {log.path}]" if gate.exceeded else text
+
+
 def _version(words: list[str]) -> str:
     from container_magic import __version__
 
@@ -230,7 +247,7 @@ def _version(words: list[str]) -> str:
     return f"contain {__version__}"
 
 
-_VERBS: dict[str, Callable[[list[str]], str]] = {"doctor": _doctor, "version": _version}
+_VERBS: dict[str, Callable[[list[str]], str]] = {"doctor": _doctor, "logs": _logs, "version": _version}
 _CELL_ONLY = {"run": "%%contain with the code below it"}
 
 

@@ -24,6 +24,7 @@ from container_magic.events import (
     Limit,
     LimitName,
     LimitReached,
+    LogKept,
     Output,
     Sampled,
     Started,
@@ -79,6 +80,8 @@ class RunReport:
     container_id: str = ""
     start: Literal["cold", "warm"] | None = None
     dropped_bytes: int = 0
+    log_path: str | None = None
+    """File on the host with the whole output, when some of it was left out here."""
     index: int | None = None
     """Number of the input, from 0, when the run is one of ``map``."""
 
@@ -151,6 +154,7 @@ class ReportBuilder:
         self._error: CodeError | None = None
         self._text = {"stdout": _Text(), "stderr": _Text()}
         self._dropped_bytes = 0
+        self._log_path: str | None = None
         self._curve = _Curve()
         self._handlers: dict[type, Callable[[Any], None]] = {
             Created: self._on_created,
@@ -160,6 +164,7 @@ class ReportBuilder:
             LimitReached: self._on_limit,
             Interrupted: self._on_interrupted,
             CodeError: self._on_code_error,
+            LogKept: self._on_log,
             Exited: self._on_exited,
             Failed: self._on_failed,
         }
@@ -190,6 +195,7 @@ class ReportBuilder:
             container_id=self._created.container_id,
             start=self._started.start if self._started else None,
             dropped_bytes=self._dropped_bytes,
+            log_path=self._log_path,
         )
 
     def _verdict(self) -> Verdict:
@@ -246,6 +252,9 @@ class ReportBuilder:
             traceback=tuple(_encodable(line) for line in event.traceback),
             printed=event.printed,
         )
+
+    def _on_log(self, event: LogKept) -> None:
+        self._log_path = event.path
 
     def _on_exited(self, event: Exited) -> None:
         self._exited = event

@@ -86,7 +86,8 @@ def line_parts(report: RunReport) -> list[str]:
     if usage.memory_peak_bytes is not None:
         parts.append(_memory(report))
     if report.dropped_bytes:
-        parts.append(f"{human_bytes(report.dropped_bytes)} of output not shown")
+        where = f" (contain logs {report.container_id[:12]})" if report.log_path else ""
+        parts.append(f"{human_bytes(report.dropped_bytes)} of output not shown{where}")
     if report.downgrades:
         parts.append("downgraded: " + ", ".join(_option(downgrade.name) for downgrade in report.downgrades))
     return [part for part in [*parts, report.start or ""] if part]
@@ -111,7 +112,8 @@ def rows(report: RunReport) -> list[tuple[str, str]]:
         ("start", _start(report)),
     ]
     if report.truncated:
-        found.append(("output", f"{report.dropped_bytes:,} bytes not shown"))
+        where = f", all of it is in {report.log_path}" if report.log_path else ""
+        found.append(("output", f"{report.dropped_bytes:,} bytes not shown{where}"))
     found += _labelled("limits", [_limit_text(limit) for limit in report.limits])
     found += _labelled(
         "downgraded", [f"{_option(d.name)} {d.asked}: {d.got} instead, {d.reason}" for d in report.downgrades]

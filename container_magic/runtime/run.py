@@ -23,6 +23,7 @@ from container_magic.events import (
     Exited,
     Failed,
     LimitReached,
+    LogKept,
     Started,
     StreamName,
 )
@@ -30,6 +31,7 @@ from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process import handshake
 from container_magic.runtime.client import Zygote, zygote, zygote_for_one
+from container_magic.runtime.logs import OutputLog
 from container_magic.runtime.output import OutputGate
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.worker import Worker
@@ -82,6 +84,7 @@ class Run:
         self._gate = OutputGate(self.plan.spec.watch.output_bytes)
         process = self.plan.spec.process
         self._complaint = _complaint_of(process.args[0]) if process.stdin_is_code else None
+        self._log = OutputLog()
         self._events: deque[Event] = deque()
         self._created: Created | None = None
         self._finished = self._started = self._exited = self._flood_reported = False
@@ -180,6 +183,8 @@ class Run:
             self._close_stream(fd)
             return False
         self._events.extend(self._gate.feed(self._streams[fd], data))
+        if self._created is not None:
+            self._log.feed(data, self._created.container_id, exceeded=self._gate.exceeded)
         if self._complaint is not None and self._streams[fd] == "stderr":
             self._complaint.feed(data)
         if self._gate.flooding and not self._flood_reported:
@@ -242,6 +247,9 @@ class Run:
             while fd in self._streams and self._read(fd):
                 pass
         self._events.extend(self._gate.finish())
+        path = self._log.finish(keep=self._gate.exceeded)
+        if path:
+            self._events.append(LogKept(path=path))
         if self._gate.exceeded and not self._flood_reported:
             self._events.append(LimitReached(limit="output"))
 
@@ -270,6 +278,7 @@ class Run:
         self._closed = True
         self._zygote.runs.discard(id(self))
         self._close_streams()
+        self._log.finish(keep=False)
         self._poll.close()
         if not self._exited or self._worker.lost:
             self._worker.end()
