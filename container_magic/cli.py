@@ -41,11 +41,13 @@ usage: contain run [OPTIONS] FILE.py [ARG...]
        contain run [OPTIONS] -c CODE [ARG...]
        contain run [OPTIONS] -- COMMAND [ARG...]
 
-Run a program in fresh namespaces under limits. FILE - reads the code from standard input.
+Run a program in fresh namespaces under limits.
+FILE - reads the code from standard input.
 
 {options}
-Exit status: the program's own; 124 wall or CPU time limit; 125 contain failed; 126 cannot be invoked;
-127 not found; 128+N ended by signal N; 130 interrupted; 137 memory limit.
+Exit status: the program's own; 124 wall or CPU time limit; 125 contain failed;
+126 cannot be invoked; 127 not found; 128+N ended by signal N; 130 interrupted;
+137 memory limit.
 """
 _DOCTOR_HELP = """\
 usage: contain doctor [--self-test] [--format json]
@@ -67,6 +69,11 @@ and error stand as they came, escape sequences reduced to colours.
 _VERSION_HELP = "usage: contain version\n\nShow the version.\n"
 
 
+_COMPLETION_HELP = """
+eval "$(contain --completion bash)" makes Tab complete it in this shell; zsh and fish likewise.
+"""
+
+
 class CannotInvokeError(ContainError):
     """The file that was named exists and cannot be read."""
 
@@ -77,10 +84,14 @@ class Verb:
 
     summary: str
     main: Callable[[Sequence[str]], int]
+    words: tuple[str, ...] = ()
+    """Options of the verb, for completion; those of ``run`` come from the option table."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``contain`` with ``argv`` (default: the process's own) and return its exit code."""
+    if argv is None and "_ARGCOMPLETE" in os.environ:  # the shell asks: somebody pressed Tab
+        _answer_shell()
     if argv is None and sys.argv[1:2] == ["run"]:
         # this process is ours, has no thread yet, and what it imports now leaves no garbage
         launch.begin_early()
@@ -104,21 +115,40 @@ def _dispatch(words: Sequence[str]) -> int:
         return _say(_help())
     if words[0] == "--version":
         return _version(words[1:])
+    if words[0].partition("=")[0] == "--completion":
+        return _completion(words)
     if words[0] not in VERBS:
         raise OptionError(_unknown_verb(words[0]))
     return VERBS[words[0]].main(words[1:])
 
 
+def _completion(words: Sequence[str]) -> int:
+    from container_magic.shell_completion import shell_script
+
+    shells = [words[0].partition("=")[2]] if "=" in words[0] else list(words[1:2])
+    _refuse_words(words[1 if "=" in words[0] else 2 :])
+    return _say(shell_script(shells[0] if shells else ""))
+
+
+def _answer_shell() -> None:
+    from container_magic.shell_completion import answer
+    from container_magic.verbs.logs import kept_ids
+
+    with contextlib.suppress(ContainError):  # without argcomplete there is nothing to offer
+        answer({name: verb.words for name, verb in VERBS.items()}, kept_ids)
+
+
 def _help() -> str:
     verbs = "\n".join(f"  {name:<10}{verb.summary}" for name, verb in VERBS.items())
-    return f"usage: contain VERB [ARG...]\n\n{verbs}\n\ncontain VERB --help says more.\n"
+    return f"usage: contain VERB [ARG...]\n\n{verbs}\n\ncontain VERB --help says more.\n{_COMPLETION_HELP}"
 
 
 def _unknown_verb(word: str) -> str:
-    from container_magic.options.command_line import nearest, shorten
+    from container_magic.options.command_line import shorten
+    from container_magic.options.near import nearest
 
     kind = "option" if word.startswith("-") else "verb"
-    near = nearest(word, [*VERBS, "--help", "--version"])
+    near = nearest(word, [*VERBS, "--help", "--version", "--completion"])
     if not near and kind == "verb" and os.path.exists(word):
         near = f"run {word}"
     more = f"did you mean contain {near}?" if near else f"accepted: {', '.join(VERBS)}, --help, --version"
@@ -370,7 +400,7 @@ def _complain(error: ContainError) -> int:
 
 VERBS: dict[str, Verb] = {
     "run": Verb(summary="run a file, code or a command in a container", main=_run),
-    "doctor": Verb(summary="show what this host can enforce", main=_doctor),
-    "logs": Verb(summary="show the whole output of a run that wrote too much", main=_logs),
+    "doctor": Verb(summary="show what this host can enforce", main=_doctor, words=("--self-test", "--format")),
+    "logs": Verb(summary="show the whole output of a run that wrote too much", main=_logs, words=("--raw",)),
     "version": Verb(summary="show the version", main=_version),
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from IPython import get_ipython
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
@@ -20,6 +21,8 @@ from container_magic.display import StreamDecoder, report_full, report_full_html
 from container_magic.display.failure import failure
 from container_magic.errors import ContainError, OptionError
 from container_magic.events import Failed, Output, StreamName, until_exited
+from container_magic.options.completion import at_cursor
+from container_magic.options.near import nearest
 from container_magic.report import ReportBuilder, RunReport
 
 _LOG_BYTES = 2 * 1024 * 1024
@@ -203,8 +206,8 @@ def _spelled(option: options.Option, value: Any) -> str:
 
 def _call_verb(verb: str, words: list[str]) -> None:
     if verb not in _VERBS:
-        near = difflib.get_close_matches(verb, [*_VERBS, *_CELL_ONLY], n=1)
-        meant = _CELL_ONLY.get(near[0], f"%contain {near[0]}") if near else ""
+        near = nearest(verb, [*_VERBS, *_CELL_ONLY])
+        meant = _CELL_ONLY.get(near, f"%contain {near}") if near else ""
         more = f"did you mean {meant}?" if meant else f"accepted: {', '.join(_VERBS)}, or options"
         raise OptionError(f"unknown verb {verb!r}; {more}")
     print(_VERBS[verb](words))  # noqa: T201 - a magic's answer goes to stdout
@@ -254,16 +257,41 @@ _CELL_ONLY = {"run": "%%contain with the code below it"}
 @context_matcher()  # type: ignore[untyped-decorator]
 def _complete(context: CompletionContext) -> SimpleMatcherResult:
     """Return what may stand at the cursor of a ``%%contain`` or ``%contain`` line, in place of names of Python."""
-    before = context.text_until_cursor.removesuffix(context.token).split()
-    if not before or before[0] not in ("%contain", "%%contain"):
+    line = context.text_until_cursor
+    words = line.split()
+    current = words.pop() if words and not line[-1].isspace() else ""
+    if not words or words[0] not in ("%contain", "%%contain") or not current.endswith(context.token):
         return {"completions": []}
-    found = [word for word in _candidates(before) if word.startswith(context.token)]
+    # IPython replaces its token, which = , : and other characters begin, not the whole word
+    known = len(current) - len(context.token)
+    found = [word[known:] for word in _candidates(words, current) if not _UNQUOTED.search(word)]
     return {"completions": [SimpleCompletion(word, type="param") for word in found], "suppress": bool(found)}
 
 
-def _candidates(before: list[str]) -> list[str]:
-    named = next((option for option in _OPTIONS if before[-1].removesuffix("=") in option.names), None)
-    if named is not None and not named.flag:
-        return list(named.choices)
-    names = sorted(name for option in _OPTIONS for name in option.names if name.startswith("--"))
-    return [*_VERBS, *names] if before == ["%contain"] else names
+_UNQUOTED = re.compile(r"""[\s'"\\${}]""")
+"""What would have to be quoted in a magic's line."""
+
+
+def _candidates(words: list[str], current: str) -> list[str]:
+    if len(words) > 1 and words[0] == "%contain" and words[1] in _VERBS:
+        return [word for word in _verb_words(words[1], words[-1]) if word.startswith(current)]
+    found = at_cursor(words[1:], current, "magic", _own_names())
+    verbs = [verb for verb in _VERBS if verb.startswith(current)] if words == ["%contain"] else []
+    return [*verbs, *found]
+
+
+def _verb_words(verb: str, last: str) -> list[str]:
+    if verb == "doctor":
+        return ["json"] if last == "--format" else ["--format", "--self-test"]
+    if verb == "logs":
+        from container_magic.verbs.logs import kept_ids
+
+        return kept_ids()
+    return []
+
+
+def _own_names() -> list[str]:
+    """Return the names that the user gave to something, as ``%who`` lists them."""
+    shell = get_ipython()
+    names = set() if shell is None else set(shell.user_ns) - set(shell.user_ns_hidden)
+    return [name for name in names if not name.startswith("_")]

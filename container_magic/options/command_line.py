@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from container_magic.errors import OptionError
+from container_magic.options.near import nearest
 from container_magic.options.option import Front, Option
 from container_magic.options.table import OPTIONS, options_of
 
@@ -139,14 +140,6 @@ def _unknown(name: str, front: Front) -> str:
 def see_help(front: Front) -> str:
     """Return where the options of ``front`` are listed."""
     return {"magic": "%%contain? shows all", "cli": "contain run --help shows all", "api": "see docs/options.md"}[front]
-
-
-def nearest(word: str, accepted: Sequence[str]) -> str:
-    """Return the one of ``accepted`` that ``word`` was probably meant to be, or an empty string."""
-    import difflib
-
-    matches = difflib.get_close_matches(word, [name for name in accepted if len(name) > 2], n=1)
-    return matches[0] if matches else ""
 
 
 def shorten(value: object) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from container_magic.options.option import Front, Option
 from container_magic.options.table import options_of
 
-_COLUMN = 32
-_WIDTH = 100
+_COLUMN = 28
+_WIDTH = 79
+_UNBREAKABLE = "\x1f"
 
 
 def help_text(front: Front) -> str:
-    """Return every option of ``front`` by section, with default and example, at most 100 characters wide."""
+    """Return every option of ``front`` by section, with default and example, as wide as a pager of 80 shows."""
     sections: dict[str, list[str]] = {}
     for option in options_of(front):
         sections.setdefault(option.section, []).extend(_lines(option, front))
@@ -32,8 +33,12 @@ def spelled(option: Option, front: Front) -> str:
 def _lines(option: Option, front: Front) -> list[str]:
     import textwrap
 
-    example = f"; example: {option.name} {option.examples[0]}" if option.examples else ""
-    wrapped = textwrap.wrap(described(option) + example, _WIDTH - _COLUMN, break_on_hyphens=False)
+    # example and option stay in one line: a blank that does not break, as far as it fits
+    example = f"; example: {option.name}{_UNBREAKABLE}{option.examples[0]}" if option.examples else ""
+    wrapped = [
+        line.replace(_UNBREAKABLE, " ")
+        for line in textwrap.wrap(described(option) + example, _WIDTH - _COLUMN, break_on_hyphens=False)
+    ]
     head = f"  {spelled(option, front)}"
     if len(head) + 2 > _COLUMN:
         return [head, *(" " * _COLUMN + line for line in wrapped)]

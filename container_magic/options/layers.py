@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from container_magic.errors import OptionError
-from container_magic.options.command_line import key_of, nearest, see_help, shorten
+from container_magic.options.command_line import key_of, see_help, shorten
+from container_magic.options.near import nearest
 from container_magic.options.option import Front, Option
 from container_magic.options.table import OPTIONS, options_of
 from container_magic.units import Cpus

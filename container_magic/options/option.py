@@ -10,6 +10,8 @@ from typing import Any, Literal
 Front = Literal["magic", "cli", "api"]
 """Where options come from: ``%%contain`` lines, ``contain run``, keywords of the Python functions."""
 
+Completes = Literal["", "path", "volume", "cpus", "variables"]
+
 EVERYWHERE: frozenset[Front] = frozenset({"magic", "cli", "api"})
 
 
@@ -35,6 +37,8 @@ class Option:
     """Names that mean something else on the command line (``-c`` is CODE there)."""
     choices: tuple[str, ...] = ()
     """Every accepted value, where they can be listed: for completion."""
+    completes: Completes = ""
+    """What else can be offered for its value: paths of the host, CPUs, names of the caller's session."""
     examples: tuple[str, ...] = ()
 
     @property

@@ -11,6 +11,7 @@ from container_magic import units
 from container_magic.languages import LANGUAGES
 from container_magic.options import values
 from container_magic.options.option import Front, Option
+from container_magic.options.profiles import PROFILES, profiles_help
 
 RESOURCES = "Memory, CPU, tasks and disk"
 BLOCK_IO = "Block I/O"
@@ -24,38 +25,6 @@ _NOTEBOOK: frozenset[Front] = frozenset({"magic"})
 _SHOWN: frozenset[Front] = frozenset({"magic", "cli"})
 _COMMAND_LINE: frozenset[Front] = frozenset({"cli"})
 _LASTING: frozenset[Front] = frozenset({"magic", "api"})
-
-PROFILES: dict[str, dict[str, str]] = {
-    "grade": {
-        "net": "none",
-        "timeout": "10s",
-        "cpu_time": "10s",
-        "pids": "64",
-        "mem": "512M",
-        "max_output": "1M",
-    },
-    "teach": {"timeout": "60s", "mem": "1G", "pids": "128"},
-    "strict": {
-        "net": "none",
-        "read_only": "true",
-        "pids": "32",
-        "mem": "256M",
-        "timeout": "30s",
-        "max_output": "256K",
-    },
-}
-"""What ``--profile`` stands for, by keyword; ``true`` is a flag that is set."""
-
-
-def _profiles_help() -> str:
-    spelled = []
-    for name, settings in PROFILES.items():
-        words = [
-            f"--{key.replace('_', '-')}" + ("" if value == "true" else f" {value}") for key, value in settings.items()
-        ]
-        spelled.append(f"{name} = {' '.join(words)}")
-    return "a set of defaults, which any other option overrides: " + "; ".join(spelled)
-
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -81,6 +50,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="SPEC",
         parse=units.parse_cpus,
         field="spec.resources.cpus",
+        completes="cpus",
         section=RESOURCES,
         help="a range or list: these CPUs (0-0 is CPU 0 alone); a plain number: that much CPU time per second",
         examples=("0-1", "0,2", "1-3,6", "2", "1.5"),
@@ -90,6 +60,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="LIST",
         parse=values.cpuset,
         field="spec.resources.cpuset_cpus",
+        completes="cpus",
         section=RESOURCES,
         help="the CPUs that may be used",
         examples=("0-1", "0"),
@@ -248,6 +219,7 @@ OPTIONS: tuple[Option, ...] = (
         parse=values.volume,
         repeatable=True,
         field="spec.mounts",
+        completes="volume",
         section=FILES,
         help="bind a file or directory of the host, writable unless :ro; PATH alone = read-only at the same place",
         examples=("./data:/data:ro", "~/results:/results", "./data"),
@@ -306,6 +278,7 @@ OPTIONS: tuple[Option, ...] = (
         parse=values.env_file,
         repeatable=True,
         field="spec.process.env",
+        completes="path",
         section=PROCESS,
         help="variables from a file, one NAME=VALUE or NAME per line, # begins a comment; --env goes before it",
         examples=("job.env",),
@@ -338,6 +311,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="PATH",
         parse=values.nonempty,
         field="interpreter",
+        completes="path",
         section=PROCESS,
         help="another program inside that reads the code as standard input",
         examples=("/usr/bin/perl",),
@@ -379,7 +353,7 @@ OPTIONS: tuple[Option, ...] = (
         choices=tuple(PROFILES),
         field="profile",
         section=RUN,
-        help=_profiles_help(),
+        help=profiles_help(),
         examples=("grade",),
     ),
     Option(
@@ -410,6 +384,7 @@ OPTIONS: tuple[Option, ...] = (
         parse=values.nonempty,
         fronts=_COMMAND_LINE,
         field="report_file",
+        completes="path",
         section=RUN,
         help="write the report there as JSON",
         examples=("report.json",),

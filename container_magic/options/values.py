@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 
 from container_magic import units
+from container_magic.options.near import nearest
 from container_magic.spec import DeviceRate, Mount, Rlimit
 
 MIN_MEMORY_BYTES = 6 * units.MIB
@@ -96,7 +97,8 @@ def choice(*accepted: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in accepted:
-            raise ValueError(f"accepted: {', '.join(accepted)}")
+            near = nearest(text, accepted)
+            raise ValueError(f"accepted: {', '.join(accepted)}" + (f"; did you mean {near}?" if near else ""))
         return text
 
     return parse

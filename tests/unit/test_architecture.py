@@ -35,6 +35,7 @@ RINGS = (
     ("runtime",),
     ("verbs",),
     ("display",),
+    ("shell_completion",),
     ("magics", "cli"),
     ("__main__",),
 )

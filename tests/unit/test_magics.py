@@ -1,6 +1,7 @@
 """``%%contain`` and ``%contain`` in a real IPython shell, over a runtime that replays events."""
 
 import atexit
+import os
 import subprocess
 import sys
 import types
@@ -375,10 +376,25 @@ def test_help_lists_every_option(shell):
         ("%%contain --report f", {"full"}),
         ("%%contain --report=f", {"full"}),
         ("%contain doc", {"doctor"}),
+        ("%contain doctor --f", {"--format"}),
+        ("%contain doctor --format ", {"json"}),
+        ("%contain logs ", {"abababababab"}),
+        ("%%contain --cpus 0-", {"0-7"}),
+        ("%%contain --cpuset-cpus=0,7", {"7"}),
+        ("%%contain -v ./pl", {"./plain/"}),
+        ("%%contain -v ./plain:/in:r", {"ro", "rw"}),
+        ("%%contain --lang n", {"node"}),
     ],
 )
-def test_tab_completes(shell, line, expected):
-    """Options everywhere, values where they can be listed, verbs after ``%contain``."""
+def test_tab_completes(shell, monkeypatch, tmp_path, line, expected):
+    """Options everywhere, values where they can be listed, verbs and their words after ``%contain``."""
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "pl with blank").mkdir()
+    (tmp_path / "container_magic/logs").mkdir(parents=True)
+    (tmp_path / f"container_magic/logs/{'ab' * 32}.log").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 7})
     with provisionalcompleter():
         found = {completion.text for completion in shell.Completer.completions(f"{line}\nprint(1)", len(line))}
     assert found == expected
@@ -390,6 +406,39 @@ def test_unknown_verb_names_the_near_one(shell):
     assert name == "OptionError"
     assert "docter" in message
     assert "doctor" in message
+
+
+def test_mistyped_value_names_the_near_one(shell, runtime):
+    """As a mistyped option does."""
+    message = error_of(shell.run_cell("%%contain --report ful\npass"))[1]
+    assert message == "--report 'ful': accepted: line, full, none; did you mean full?"
+
+
+def test_tab_offers_the_users_own_names(shell, monkeypatch):
+    """Names that IPython itself put there, and hidden ones, are not the user's."""
+    from container_magic import magics
+
+    monkeypatch.setattr(magics, "get_ipython", lambda: shell)
+    shell.run_cell("df = 1; _private = 2")
+    assert magics._own_names() == ["df"]
+
+
+def test_logs_verb_shows_safe_text_with_an_end(shell, capsys, monkeypatch, tmp_path):
+    """A long log shows head, tail and where all of it is; raw bytes are for a terminal."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    directory = tmp_path / "container_magic/logs"
+    directory.mkdir(parents=True)
+    (directory / f"{'ab' * 32}.log").write_bytes(b"short\x1b[2J \x1b[31mred")
+    shell.run_cell("%contain logs")
+    assert capsys.readouterr().out == "short \x1b[31mred\x1b[0m\n"
+    (directory / f"{'cd' * 32}.log").write_bytes(b"head" + b"x" * 5_000_000 + b"tail")
+    shell.run_cell("%contain logs cd")
+    shown = capsys.readouterr().out
+    assert shown.startswith("headxx")
+    assert f"tail\n[all 5,000,008 bytes are in {directory}/{'cd' * 32}.log]\n" in shown
+    assert len(shown) < 2.2 * 1024**2
+    assert "raw" in error_of(shell.run_cell("%contain logs --raw"))[1]
+    assert error_of(shell.run_cell("%contain logs ee"))[0] == "NotFoundError"
 
 
 def test_version_verb_prints_the_version(shell, capsys):

@@ -1,0 +1,87 @@
+"""Tab for ``contain`` in bash, zsh and fish, by argcomplete: the shell asks ``contain`` itself what may follow.
+
+https://kislyuk.github.io/argcomplete/ has the protocol between the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from container_magic.errors import HostError, OptionError
+from container_magic.options import options_of
+from container_magic.options.completion import value_words
+from container_magic.options.near import nearest
+from container_magic.options.option import Option
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def shell_script(shell: str) -> str:
+    """Return what ``eval "$(contain --completion SHELL)"`` wants.
+
+    Raises:
+        OptionError: ``shell`` is none of ``SHELLS``.
+        HostError: argcomplete is not installed.
+    """
+    if shell not in SHELLS:
+        near = nearest(shell, SHELLS)
+        more = f"; did you mean {near}?" if near else ""
+        raise OptionError(f"--completion {shell!r}: accepted: {', '.join(SHELLS)}{more}")
+    script: str = _argcomplete().shellcode(["contain"], shell=shell)
+    return script
+
+
+def answer(verbs: Mapping[str, tuple[str, ...]], names: Callable[[], Iterable[str]]) -> None:
+    """Tell the shell what may stand at its cursor, and end the process.
+
+    Args:
+        verbs: The verbs, and the words that each but ``run`` takes.
+        names: Gives the containers that have a log.
+
+    Raises:
+        HostError: argcomplete is not installed.
+    """
+    argcomplete = _argcomplete()
+    parser = argparse.ArgumentParser(prog="contain", add_help=False, allow_abbrev=False)
+    for name in ("--help", "--version"):
+        parser.add_argument(name, action="store_true")
+    parser.add_argument("--completion", choices=SHELLS)
+    found = parser.add_subparsers()
+    for verb, words in verbs.items():
+        below = found.add_parser(verb, add_help=False, allow_abbrev=False)
+        for word in ("--help", *words):
+            below.add_argument(word, action="store" if word == "--format" else "store_true")
+        if verb == "run":
+            _add_run(below, argcomplete.FilesCompleter())
+        elif verb == "logs":
+            _with(below.add_argument("id", nargs="?"), lambda **_: list(names()))
+    argcomplete.autocomplete(parser, always_complete_options="long")
+
+
+def _add_run(parser: argparse.ArgumentParser, files: Any) -> None:
+    for option in options_of("cli"):
+        action = parser.add_argument(*option.names_on("cli"), action="store_true" if option.flag else "append")
+        if not option.flag:
+            _with(action, _completer(option))
+    _with(parser.add_argument("rest", nargs="*"), files)
+
+
+def _completer(option: Option) -> Callable[..., list[str]]:
+    return lambda prefix, **_: value_words(option, prefix)
+
+
+def _with(action: argparse.Action, completer: Any) -> None:
+    action.completer = completer  # type: ignore[attr-defined]  # where argcomplete looks for it
+
+
+def _argcomplete() -> Any:
+    try:
+        import argcomplete
+    except ImportError:
+        raise HostError(
+            "completion in a shell needs argcomplete, which is not installed here",
+            hint="pip install 'container-magic[completion]'",
+        ) from None
+    return argcomplete
