@@ -21,6 +21,7 @@ from container_magic.errors import ContainError, InternalError, NotFoundError, O
 from container_magic.process import launch
 
 if TYPE_CHECKING:
+    from container_magic.display.live import Screen
     from container_magic.events import Output
     from container_magic.options import ParsedLine, RunOptions
     from container_magic.report import RunReport
@@ -224,7 +225,8 @@ def _run(words: Sequence[str]) -> int:
         return _say("".join(f"{text}\n" for text in dry_run(spec).describe()))
     _check_report_file(options.report_file)
     _prepare_to_show(options)
-    report = _stream(_request(spec, code, code_is_stdin=line.rest[:1] == ("-",)), quiet=options.quiet)
+    request = _request(spec, code, code_is_stdin=line.rest[:1] == ("-",))
+    report = _stream(request, _screen(options), quiet=options.quiet)
     _show(report, options)
     return exit_code(report)
 
@@ -294,7 +296,16 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def _stream(request: RunRequest, *, quiet: bool) -> RunReport:
+def _screen(options: RunOptions) -> Screen | None:
+    """Return the line that tells how a long run is getting on; None where there is no terminal for it."""
+    if options.quiet or options.report == "none" or not _is_open(2) or not os.isatty(2):
+        return None
+    from container_magic.display.live import Screen
+
+    return Screen(2, write_all) if os.environ.get("TERM", "dumb") != "dumb" else None
+
+
+def _stream(request: RunRequest, screen: Screen | None, *, quiet: bool) -> RunReport:
     from container_magic.events import Output, until_exited
     from container_magic.report import ReportBuilder
     from container_magic.verbs.run import open_run
@@ -303,19 +314,30 @@ def _stream(request: RunRequest, *, quiet: bool) -> RunReport:
     with open_run(request) as run:
         gc.freeze()
         gc.enable()  # from here on it may take hours
-        for event in until_exited(run):
-            if isinstance(event, Output):
-                _pass_on(event, quiet=quiet)
-            builder.add(event)
+        if screen is not None:
+            run.when_idle(screen.every_seconds, screen.tick)
+        try:
+            for event in until_exited(run):
+                if isinstance(event, Output):
+                    _pass_on(event, screen, quiet=quiet)
+                builder.add(event)
+                if screen is not None:
+                    screen.add(event)
+        finally:
+            if screen is not None:
+                screen.erase()
     return builder.report()
 
 
-def _pass_on(output: Output, *, quiet: bool) -> None:
+def _pass_on(output: Output, screen: Screen | None, *, quiet: bool) -> None:
     from container_magic.report import dropped_marker
 
+    fd = 1 if output.stream == "stdout" else 2
+    if screen is not None and os.isatty(fd):
+        screen.make_way(output.data)
     if output.dropped_bytes and not quiet:
         write_all(2, dropped_marker(output.dropped_bytes).encode())  # never into stdout, which may be data
-    write_all(1 if output.stream == "stdout" else 2, output.data)
+    write_all(fd, output.data)
 
 
 def write_all(fd: int, data: bytes) -> None:

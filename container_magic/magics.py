@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython import get_ipython
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
@@ -19,11 +19,15 @@ from traitlets.config import Configurable
 from container_magic import options
 from container_magic.display import StreamDecoder, report_full, report_full_html, report_line, report_line_html
 from container_magic.display.failure import failure
+from container_magic.display.live import EVERY_SECONDS
 from container_magic.errors import ContainError, OptionError
 from container_magic.events import Failed, Output, StreamName, until_exited
 from container_magic.options.completion import at_cursor
 from container_magic.options.near import nearest
 from container_magic.report import ReportBuilder, RunReport
+
+if TYPE_CHECKING:
+    from container_magic.display.cell import CellLine
 
 _LOG_BYTES = 2 * 1024 * 1024
 """How much of a log a notebook shows: a Jupyter server drops what comes faster than some megabytes per second."""
@@ -87,7 +91,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             return
         builder = ReportBuilder()
         try:
-            _stream(asked, cell, builder)
+            _stream(asked, cell, builder, self._line(asked))
         except ContainError as error:
             builder.add(Failed(message=error.message, hint=error.hint, kind=type(error).__name__))
             raise
@@ -96,6 +100,15 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             self.shell.user_ns.update({name: report for name in ("_contain", asked.result) if name})
         _show(report, "none" if asked.quiet else asked.report)
         _fail(report, raise_error=asked.raise_error)
+
+    def _line(self, asked: options.RunOptions) -> CellLine | None:
+        """Return the line that tells how a long cell is getting on: in a notebook, unless no report is wanted."""
+        in_kernel = getattr(self.shell, "kernel", None) is not None
+        if not in_kernel or asked.quiet or asked.report == "none":
+            return None
+        from container_magic.display.cell import CellLine
+
+        return CellLine()
 
     def _defaults(self) -> dict[str, Any]:
         values = {option.keyword: getattr(self, option.keyword) for option in _OPTIONS}
@@ -125,21 +138,28 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 ContainMagics.contain.__doc__ = _USAGE + options.help_text("magic")
 
 
-def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder) -> None:
+def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder, line: CellLine | None) -> None:
     """Run ``cell`` and write its output to the notebook's streams as it comes; every event goes to ``builder``."""
     from container_magic.verbs.run import RunRequest, open_run
 
-    streams = _Streams()
+    streams = _Streams(line)
     # the error becomes the cell's own output: printed by the container as well it would be there twice
     spec = replace(asked.spec, process=replace(asked.spec.process, print_traceback=False))
     try:
         with open_run(RunRequest(spec=spec, code=_encoded(cell), warm=asked.warm)) as run:
+            if line is not None:
+                run.when_idle(EVERY_SECONDS, line.tick)
             for event in until_exited(run):
                 builder.add(event)
                 if isinstance(event, Output):
                     streams.write(event)
+                if line is not None:
+                    line.add(event)
+                    line.tick()
     finally:
         streams.finish()
+        if line is not None:
+            line.finish()
 
 
 def _encoded(cell: str) -> bytes:
@@ -153,7 +173,8 @@ def _encoded(cell: str) -> bytes:
 class _Streams:
     """The notebook's stdout and stderr: safe text, in the order in which the container wrote it."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: CellLine | None) -> None:
+        self._line = line
         self._decoders: dict[StreamName, StreamDecoder] = {"stdout": StreamDecoder(), "stderr": StreamDecoder()}
         self._last: StreamName = "stdout"
         self._written = False
@@ -176,6 +197,8 @@ class _Streams:
         self._last, self._written = stream, True
         target = getattr(sys, stream)
         target.write(text)
+        if self._line is not None:
+            self._line.wrote(stream, text)
         if target.isatty():
             target.flush()
 

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,8 @@ class Run:
         process = self.plan.spec.process
         self._complaint = _complaint_of(process.args[0]) if process.stdin_is_code else None
         self._log = OutputLog()
+        self._idle_seconds: float | None = None
+        self._on_idle: Callable[[], None] | None = None
         self._events: deque[Event] = deque()
         self._created: Created | None = None
         self._finished = self._started = self._exited = self._flood_reported = False
@@ -143,12 +145,18 @@ class Run:
         while not self._events:
             if self._finished:
                 raise StopIteration
-            self._wait()
+            self._wait(self._idle_seconds)
+            if not self._events and self._on_idle is not None:
+                self._on_idle()
         event = self._events.popleft()
         if isinstance(event, Failed) and not self._started:
             self.close()
             raise _as_error(event)
         return event
+
+    def when_idle(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have ``call`` called whenever iterating has waited ``seconds`` for an event and none has come."""
+        self._idle_seconds, self._on_idle = seconds, call
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when ``take`` has something to do."""

@@ -1,5 +1,6 @@
 """``%%contain`` in a real ipykernel over the Jupyter protocol, as a notebook uses it."""
 
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -315,3 +316,67 @@ def test_tab_completes_options(kernel):
     line = "%%contain --cpu-t"
     reply = kernel.reply(kernel.client.complete(line, len(line)))
     assert reply["matches"] == ["--cpu-time"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("%%contain --report f", ["full"]),
+        ("%%contain --cpus 0-", None),
+        ("%%contain -v /usr/inc", ["/usr/include/"]),
+        ("%contain doctor --self", ["--self-test"]),
+    ],
+)
+def test_tab_completes_values_and_words_of_verbs(kernel, line, expected):
+    """The kernel answers with values, paths and what a verb takes."""
+    reply = kernel.reply(kernel.client.complete(line, len(line)))
+    assert reply["status"] == "ok"
+    if expected is None:
+        cpus = sorted(os.sched_getaffinity(0))
+        expected = [f"0-{cpu}" for cpu in cpus if cpu > 0]
+    whole = [line[: reply["cursor_start"]] + match for match in reply["matches"]]
+    assert whole == [line[: line.rfind(" ") + 1] + word for word in expected]
+
+
+def test_long_cell_has_a_line_while_it_runs(kernel):
+    """It comes once the cell has run for two seconds, is brought up to date, and the cell's output stays in order."""
+    code = "import time\nprint('before')\ntime.sleep(3.2)\nprint('after')"
+    cell = kernel.run(f"%%contain {LIMITS}\n{code}")
+    running, report = cell.of("display_data")
+    assert running["data"]["text/plain"].startswith("running  2.")
+    assert " of 200 MB" in running["data"]["text/plain"]
+    assert running["transient"]["display_id"]
+    updates = cell.of("update_display_data")
+    assert 1 <= len(updates) <= 4
+    assert {update["transient"]["display_id"] for update in updates} == {running["transient"]["display_id"]}
+    assert report["data"]["text/plain"].startswith("OK  ")
+    kinds = [kind for _, kind, _ in cell.arrived if kind not in ("status", "execute_input")]
+    assert kinds[:2] == ["stream", "display_data"]
+    assert kinds[-3:] == ["clear_output", "stream", "display_data"]
+    assert cell.of("stream")[-1]["text"] == "before\nafter\n"
+
+
+@pytest.mark.parametrize("option", ["--quiet", "--report none"])
+def test_no_line_where_no_report_is_wanted(kernel, option):
+    """The cell's output and nothing else."""
+    cell = kernel.run(f"%%contain {LIMITS} {option}\nimport time\ntime.sleep(2.8)\nprint('x')")
+    assert (cell.text("stdout"), cell.of("display_data"), cell.of("clear_output")) == ("x\n", [], [])
+
+
+def test_saved_notebook_has_no_trace_of_the_line():
+    """What nbclient keeps of long cells is what it keeps of short ones: output, error, report, in order."""
+    silent = f"%%contain {LIMITS} --no-raise-error\nimport time\ntime.sleep(2.8)"
+    mixed = (
+        f"%%contain {LIMITS}\nimport sys, time\nprint('one')\nprint('two', file=sys.stderr)\n"
+        "time.sleep(2.8)\nprint('three')\n1 / 0"
+    )
+    cells = [nbformat.v4.new_code_cell(text) for text in ("%load_ext container_magic", silent, mixed)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, timeout=TIMEOUT_SECONDS, kernel_name="python3", allow_errors=True).execute()
+    nbformat.validate(notebook)
+    (report,) = notebook.cells[1].outputs
+    assert report["data"]["text/plain"].startswith("OK  ")
+    outputs = notebook.cells[2].outputs
+    assert [output.get("text", "") for output in outputs[:3]] == ["one\n", "two\n", "three\n"]
+    assert [output["output_type"] for output in outputs[3:]] == ["display_data", "error"]
+    assert "running" not in nbformat.writes(notebook)
