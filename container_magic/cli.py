@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from container_magic.errors import ContainError, InternalError, NotFoundError, OptionError
 from container_magic.process import launch
@@ -36,6 +36,7 @@ EXIT_NOT_FOUND = 127
 EXIT_INTERRUPTED = 130
 EXIT_OOM_KILLED = 137
 EXIT_SIGPIPE = 141
+_MOST_COLUMNS = 122
 
 _RUN_HELP = """\
 usage: contain run [OPTIONS] FILE.py [ARG...]
@@ -402,8 +403,20 @@ def _show(report: RunReport, options: RunOptions) -> None:
         return
     from container_magic.display.text import report_full, report_line
 
-    shown = report_line(report) if options.report == "line" else report_full(report)
+    shown = report_line(report) if options.report == "line" else report_full(report, **_terminal())
     _say(shown.rstrip("\n") + "\n", fd=2)
+
+
+def _terminal() -> dict[str, Any]:
+    """Return what pictures have to know of standard error: how wide it is, and whether it has more than ASCII."""
+    import shutil
+
+    encoding = getattr(sys.stderr, "encoding", None) or "ascii"  # sys.stderr is None where it is closed
+    try:
+        "█".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return {"columns": min(shutil.get_terminal_size().columns, _MOST_COLUMNS), "ascii_only": True}
+    return {"columns": min(shutil.get_terminal_size().columns, _MOST_COLUMNS)}
 
 
 def _say(text: str, fd: int = 1) -> int:

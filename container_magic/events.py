@@ -36,6 +36,15 @@ class Downgrade:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceIO:
+    """Bytes that were read from and written to one block device."""
+
+    device: str
+    read_bytes: int
+    written_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Usage:
     """What a container has used since ``Started``; a figure that the host cannot give is None, never 0."""
 
@@ -49,6 +58,8 @@ class Usage:
     pids_peak: int | None = None
     io_read_bytes: int | None = None
     io_write_bytes: int | None = None
+    io_devices: tuple[DeviceIO, ...] | None = None
+    """The devices with most bytes, the busiest first; those without any are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +139,17 @@ class Exited:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilesChanged:
+    """Files that the run changed in the container's own layer, volumes not counted; ``complete``: all were seen."""
+
+    count: int
+    written: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    """Both together are the first few of ``count``: paths inside, as printable text."""
+    complete: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogKept:
     """The whole output lies in the file ``path`` of the client's host, because more was written than is shown."""
 
@@ -149,7 +171,18 @@ class Deleted:
 
 
 Event = (
-    Created | Started | Output | Sampled | LimitReached | Interrupted | CodeError | LogKept | Exited | Failed | Deleted
+    Created
+    | Started
+    | Output
+    | Sampled
+    | LimitReached
+    | Interrupted
+    | CodeError
+    | FilesChanged
+    | LogKept
+    | Exited
+    | Failed
+    | Deleted
 )
 
 _TYPES: dict[str, type] = {cls.__name__: cls for cls in get_args(Event)}
@@ -169,7 +202,8 @@ def to_dict(event: Event) -> dict[str, Any]:
     if isinstance(event, Output):
         fields["data"] = base64.b64encode(event.data).decode("ascii")
     elif isinstance(event, Exited):
-        fields["usage"] = vars(event.usage)
+        devices = event.usage.io_devices
+        fields["usage"] = vars(event.usage) | {"io_devices": devices and [vars(device) for device in devices]}
     elif isinstance(event, Created):
         fields["limits"] = [vars(limit) for limit in event.limits]
         fields["downgrades"] = [vars(downgrade) for downgrade in event.downgrades]
@@ -190,8 +224,13 @@ def from_dict(data: dict[str, Any]) -> Event:
         fields["data"] = base64.b64decode(fields["data"], validate=True)
     elif cls is CodeError:
         fields["traceback"] = tuple(fields["traceback"])
+    elif cls is FilesChanged:
+        fields |= {name: tuple(fields[name]) for name in ("written", "deleted")}
     elif cls is Exited:
-        fields["usage"] = Usage(**fields["usage"])
+        usage = fields["usage"]
+        devices = usage.get("io_devices")
+        devices = None if devices is None else tuple(DeviceIO(**device) for device in devices)
+        fields["usage"] = Usage(**usage | {"io_devices": devices})
     elif cls is Created:
         fields["limits"] = tuple(Limit(**limit) for limit in fields["limits"])
         fields["downgrades"] = tuple(Downgrade(**downgrade) for downgrade in fields["downgrades"])

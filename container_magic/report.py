@@ -20,6 +20,7 @@ from container_magic.events import (
     Event,
     Exited,
     Failed,
+    FilesChanged,
     Interrupted,
     Limit,
     LimitName,
@@ -80,6 +81,8 @@ class RunReport:
     container_id: str = ""
     start: Literal["cold", "warm"] | None = None
     dropped_bytes: int = 0
+    changes: FilesChanged | None = None
+    """Files that the run changed; None unless it was asked for."""
     log_path: str | None = None
     """File on the host with the whole output, when some of it was left out here."""
     index: int | None = None
@@ -155,6 +158,7 @@ class ReportBuilder:
         self._text = {"stdout": _Text(), "stderr": _Text()}
         self._dropped_bytes = 0
         self._log_path: str | None = None
+        self._changes: FilesChanged | None = None
         self._curve = _Curve()
         self._handlers: dict[type, Callable[[Any], None]] = {
             Created: self._on_created,
@@ -165,6 +169,7 @@ class ReportBuilder:
             Interrupted: self._on_interrupted,
             CodeError: self._on_code_error,
             LogKept: self._on_log,
+            FilesChanged: self._on_changes,
             Exited: self._on_exited,
             Failed: self._on_failed,
         }
@@ -195,6 +200,7 @@ class ReportBuilder:
             container_id=self._created.container_id,
             start=self._started.start if self._started else None,
             dropped_bytes=self._dropped_bytes,
+            changes=self._changes,
             log_path=self._log_path,
         )
 
@@ -252,6 +258,9 @@ class ReportBuilder:
             traceback=tuple(_encodable(line) for line in event.traceback),
             printed=event.printed,
         )
+
+    def _on_changes(self, event: FilesChanged) -> None:
+        self._changes = event
 
     def _on_log(self, event: LogKept) -> None:
         self._log_path = event.path

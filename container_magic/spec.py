@@ -88,6 +88,8 @@ class Root:
 
     readonly: bool = False
     disk_bytes: int | None = None
+    list_changes: bool = False
+    """Whether the report says which files the run changed."""
 
 
 @dataclass(frozen=True, kw_only=True)

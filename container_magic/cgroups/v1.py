@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from container_magic.cgroups import files
+from container_magic.cgroups import devices, files
 from container_magic.cgroups.manager import DELETE_SECONDS, Sample
 from container_magic.cgroups.settings import Setting, v1_settings
 from container_magic.errors import ContainError, HostError
@@ -32,7 +32,7 @@ class V1Manager:
         self._entries: list[int] = []
         self._open: dict[str, int | None] = {}  # file -> descriptor that is read again and again
         self._cpu_start: tuple[int, int, int, int] = (0, 0, 0, 0)
-        self._io_start: tuple[int | None, int | None] = (None, None)
+        self._io_start: devices.Counters | None = None
 
     def create(self, resources: Resources) -> None:
         """Make the groups and set the limits; nothing half-made stays behind when it raises.
@@ -129,18 +129,18 @@ class V1Manager:
         )
         return total, user, system, files.keyed(self._text("cpu.stat")).get("throttled_time", 0)
 
-    def _io_counters(self) -> tuple[int | None, int | None]:
-        """Return bytes read and written; None when the kernel does not count them.
+    def _io_counters(self) -> devices.Counters | None:
+        """Return bytes read and written by device; None when the kernel does not count them.
 
         Since Linux 6.10 the counters live only on disks for which some group has a throttle rule: without any, neither
         our file nor the parent's names a device. Buffered writes that the kernel flushes later are nobody's in v1.
         """
         if "blkio" not in self._groups:
-            return None, None
+            return None
         text = self._text(_IO_FILE)
         if ":" not in text and ":" not in files.read(self._bases["blkio"], _IO_FILE):
-            return None, None
-        return _sum_of(text, "Read"), _sum_of(text, "Write")
+            return None
+        return devices.v1_counters(text)
 
     def sample(self) -> Sample:
         """Return the figures of this moment."""
@@ -159,10 +159,9 @@ class V1Manager:
         # user and system are counted in ticks, the total in nanoseconds: split the total as cputime_adjust() does
         user = total * user / (user + system) if user + system > 0 else total
         has_cpu = self._open.get("cpuacct.usage") is not None
-        read, written = (
-            None if now is None else now - (then or 0)
-            for now, then in zip(self._io_counters(), self._io_start, strict=True)
-        )
+        io, io_before = self._io_counters(), self._io_start or {}
+        read, written = (None, None) if io is None else devices.total(io)
+        read_before, written_before = devices.total(io_before)
         return Usage(
             cpu_seconds=total if has_cpu else None,
             cpu_user_seconds=user if has_cpu else None,
@@ -171,8 +170,9 @@ class V1Manager:
             memory_peak_bytes=files.number(self._text("memory.max_usage_in_bytes")),
             memory_limit_bytes=self._memory_limit(),
             pids_peak=files.number(self._text("pids.peak")),
-            io_read_bytes=read,
-            io_write_bytes=written,
+            io_read_bytes=None if read is None else read - read_before,
+            io_write_bytes=None if written is None else written - written_before,
+            io_devices=None if io is None else devices.busiest(io, io_before),
         )
 
     def _memory_limit(self) -> int | None:
@@ -202,9 +202,3 @@ class V1Manager:
         if failure is not None:
             raise failure
         self._made = []
-
-
-def _sum_of(text: str, operation: str) -> int:
-    """Add up one operation over the devices of a blkio file (``MAJ:MIN Read BYTES``)."""
-    fields = (line.split() for line in text.splitlines())
-    return sum(int(field[2]) for field in fields if len(field) == 3 and field[1] == operation)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from container_magic.cgroups import files
+from container_magic.cgroups import devices, files
 from container_magic.cgroups.manager import DELETE_SECONDS, Sample
 from container_magic.cgroups.settings import v2_settings
 from container_magic.events import Usage
@@ -30,7 +30,7 @@ class V2Manager:
         self._entry: int | None = None
         self._open: dict[str, int | None] = {}
         self._cpu_start: dict[str, int] = {}
-        self._io_start: tuple[int, int] = (0, 0)
+        self._io_start: devices.Counters = {}
 
     def create(self, resources: Resources) -> None:
         """Make both groups and set the limits; nothing half-made stays behind when it raises.
@@ -76,9 +76,8 @@ class V2Manager:
     def _cpu_since_start(self, now: dict[str, int], key: str) -> float | None:
         return (now[key] - self._cpu_start.get(key, 0)) / 1e6 if key in now else None
 
-    def _io_counters(self) -> tuple[int, int]:
-        text = self._text("io.stat")
-        return _sum_of(text, "rbytes"), _sum_of(text, "wbytes")
+    def _io_counters(self) -> devices.Counters:
+        return devices.v2_counters(self._text("io.stat"))
 
     def sample(self) -> Sample:
         """Return the figures of this moment."""
@@ -92,7 +91,8 @@ class V2Manager:
         """Return what was used since ``begin``."""
         cpu = files.keyed(self._text("cpu.stat"))
         has_io = self._open.get("io.stat") is not None
-        read, written = self._io_counters()
+        io = self._io_counters()
+        (read, written), (read_before, written_before) = devices.total(io), devices.total(self._io_start)
         limit = "" if self._outer is None else files.read(self._outer, "memory.max")
         return Usage(
             cpu_seconds=self._cpu_since_start(cpu, "usage_usec"),
@@ -102,8 +102,9 @@ class V2Manager:
             memory_peak_bytes=files.number(self._text("memory.peak")),
             memory_limit_bytes=files.number(limit),
             pids_peak=files.number(self._text("pids.peak")),
-            io_read_bytes=read - self._io_start[0] if has_io else None,
-            io_write_bytes=written - self._io_start[1] if has_io else None,
+            io_read_bytes=read - read_before if has_io else None,
+            io_write_bytes=written - written_before if has_io else None,
+            io_devices=devices.busiest(io, self._io_start) if has_io else None,
         )
 
     def close(self) -> None:
@@ -139,9 +140,3 @@ def _reset_peak(fd: int | None) -> None:
             os.write(fd, b"0")
         except OSError:  # before Linux 6.12: the peak counts from the making of the group
             return
-
-
-def _sum_of(text: str, key: str) -> int:
-    """Add up ``key`` over the devices of ``io.stat`` (``MAJ:MIN rbytes=N wbytes=N ...``)."""
-    pairs = (pair.partition("=") for line in text.splitlines() for pair in line.split()[1:])
-    return sum(int(value) for name, _, value in pairs if name == key)

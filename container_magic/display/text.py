@@ -6,7 +6,7 @@ import signal
 from collections.abc import Sequence
 
 from container_magic.display.curve import Point, cpu_curve, cpu_limit, memory_curve, resample, scale
-from container_magic.events import Limit
+from container_magic.events import FilesChanged, Limit
 from container_magic.report import RunReport
 from container_magic.sanitize import plain_text
 from container_magic.units import format_duration, format_size
@@ -14,7 +14,10 @@ from container_magic.units import format_duration, format_size
 PICTURE_WIDTH = 60
 PICTURE_HEIGHT = 3
 
+_LEAST_COLUMNS = 12
 _BLOCKS = " ▁▂▃▄▅▆▇█"
+_ASCII = " _.,:-=+#"
+_FRAMES = {_BLOCKS: "│", _ASCII: "|"}
 _SIZES = frozenset({"memory", "memory_swap", "disk", "max_output"})
 _DURATIONS = frozenset({"timeout", "cpu_time"})
 
@@ -93,10 +96,17 @@ def line_parts(report: RunReport) -> list[str]:
     return [part for part in [*parts, report.start or ""] if part]
 
 
-def report_full(report: RunReport) -> str:
-    """Return the report as a page of text: the line, every figure, and memory and CPU over time."""
+def report_full(report: RunReport, *, columns: int = PICTURE_WIDTH + 2, ascii_only: bool = False) -> str:
+    """Return the report as a page of text: the line, every figure, and memory and CPU over time.
+
+    Args:
+        report: The report.
+        columns: How wide the pictures may be, frame included.
+        ascii_only: Draw with what every encoding has.
+    """
     lines = [f"{label:<11} {value}" for label, value in rows(report)]
-    return "\n".join([report_line(report), *lines, *_pictures(report)])
+    width = max(columns, _LEAST_COLUMNS) - 2
+    return "\n".join([report_line(report), *lines, *_pictures(report, width, _ASCII if ascii_only else _BLOCKS)])
 
 
 def rows(report: RunReport) -> list[tuple[str, str]]:
@@ -109,11 +119,16 @@ def rows(report: RunReport) -> list[tuple[str, str]]:
         ("memory", f"peak {_memory(report)}"),
         ("tasks", "unknown" if usage.pids_peak is None else f"peak {usage.pids_peak}"),
         ("I/O", f"read {human_bytes(usage.io_read_bytes)}, written {human_bytes(usage.io_write_bytes)}"),
-        ("start", _start(report)),
     ]
+    found += [
+        ("", f"{device.device}: read {human_bytes(device.read_bytes)}, written {human_bytes(device.written_bytes)}")
+        for device in usage.io_devices or ()
+    ]
+    found.append(("start", _start(report)))
     if report.truncated:
         where = f", all of it is in {report.log_path}" if report.log_path else ""
         found.append(("output", f"{report.dropped_bytes:,} bytes not shown{where}"))
+    found += _labelled("files", _changes(report.changes))
     found += _labelled("limits", [_limit_text(limit) for limit in report.limits])
     found += _labelled(
         "downgraded", [f"{_option(d.name)} {d.asked}: {d.got} instead, {d.reason}" for d in report.downgrades]
@@ -122,32 +137,49 @@ def rows(report: RunReport) -> list[tuple[str, str]]:
 
 
 def chart(
-    points: Sequence[Point], top: float, *, width: int = PICTURE_WIDTH, height: int = PICTURE_HEIGHT
+    points: Sequence[Point],
+    top: float,
+    *,
+    width: int = PICTURE_WIDTH,
+    height: int = PICTURE_HEIGHT,
+    blocks: str = _BLOCKS,
 ) -> list[str]:
-    """Return a curve as ``height`` lines of block characters, ``top`` being the value at the upper edge."""
+    """Return a curve as ``height`` lines of ``blocks`` (nine, from empty to full), ``top`` being the upper edge."""
     levels = [round(min(value / top, 1.0) * height * 8) if top else 0 for value in resample(points, width)]
-    return ["".join(_BLOCKS[max(0, min(8, level - 8 * row))] for level in levels) for row in reversed(range(height))]
+    return ["".join(blocks[max(0, min(8, level - 8 * row))] for level in levels) for row in reversed(range(height))]
 
 
-def _pictures(report: RunReport) -> list[str]:
+def _pictures(report: RunReport, width: int, blocks: str) -> list[str]:
     memory, cpu = memory_curve(report.usage.samples), cpu_curve(report.usage.samples)
     memory_top, memory_limited = scale(memory, report.usage.memory_limit_bytes)
     cpu_top, cpu_limited = scale(cpu, cpu_limit(report))
     return [
-        *_picture("memory", memory, memory_top, human_bytes(int(memory_top)), limited=memory_limited),
-        *_picture("CPU", cpu, cpu_top, f"{cpu_top:.2g} CPUs", limited=cpu_limited),
+        *_picture("memory", memory, memory_top, human_bytes(int(memory_top)), memory_limited, width, blocks),
+        *_picture("CPU", cpu, cpu_top, f"{cpu_top:.2g} CPUs", cpu_limited, width, blocks),
     ]
 
 
-def _picture(name: str, points: Sequence[Point], top: float, top_text: str, *, limited: bool) -> list[str]:
+def _picture(
+    name: str, points: Sequence[Point], top: float, top_text: str, limited: bool, width: int, blocks: str
+) -> list[str]:
     if len(points) < 2:
         return []
     title = f"{name} over {human_seconds(points[-1][0])}, top is {top_text}{' (the limit)' if limited else ''}"
-    return ["", title, *(f"│{line}│" for line in chart(points, top))]
+    frame = _FRAMES[blocks]
+    return ["", title, *(f"{frame}{line}{frame}" for line in chart(points, top, width=width, blocks=blocks))]
 
 
 def _labelled(label: str, values: list[str]) -> list[tuple[str, str]]:
     return [(label if number == 0 else "", value) for number, value in enumerate(values)]
+
+
+def _changes(changes: FilesChanged | None) -> list[str]:
+    if changes is None:
+        return []
+    named = [*changes.written, *(f"{path} (deleted)" for path in changes.deleted)]
+    some = "" if changes.complete else "at least "
+    more = [f"and {changes.count - len(named):,} more"] if changes.count > len(named) else []
+    return [f"{some}{changes.count:,} changed", *named, *more]
 
 
 def _limit(report: RunReport, option: str) -> Limit | None:

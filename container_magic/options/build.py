@@ -151,6 +151,8 @@ class _Merged(Layer):
         self._spread_cpus(parts["resources"])
         is_path = "interpreter" in self.scalars
         lang = self.scalars["interpreter" if is_path else "lang"]
+        if self.scalars.get("report") == "full":
+            parts["root"]["list_changes"] = True
         parts["process"] |= _language(is_path, lang)
         spec = ContainerSpec(
             **{name: _PARTS[name](**values) for name, values in parts.items()},

@@ -379,6 +379,13 @@ OPTIONS: tuple[Option, ...] = (
         examples=("full",),
     ),
     Option(
+        names=("--changes",),
+        field="spec.root.list_changes",
+        section=RUN,
+        help="count the files that the run changes, volumes not counted, and name the first ten in the report; "
+        "--report full does it too",
+    ),
+    Option(
         names=("--report-file",),
         metavar="FILE.json",
         parse=values.nonempty,

@@ -144,6 +144,10 @@ class _Setup:
             os.close(fd)
 
     def exchange_the_root(self) -> None:
+        if self.spec.root.list_changes:
+            layers = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            socket.send_fds(self.own.sync, [handshake.LAYER], [layers])
+            os.close(layers)
         for operation in self.operations:
             if operation.before_pivot:
                 operation.apply(_PLACE)

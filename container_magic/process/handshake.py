@@ -8,6 +8,7 @@
       │                       │ ── GO id, descriptors ──▶│                       │     plan, mounts
       │                       │ ── ENTER, descriptors ──▶│                       │     the cgroup's entries
       │                       │◀── FAILED text ──────────│                       │
+      │                       │◀── LAYER, descriptor ────│                       │     upper layers, only when asked for
       │                       │◀── READY ────────────────│                       │     no capability left, not dumpable
       │                       │◀── READY ────────────────────────────────────────│     ``start`` socket
       │ ── start ────────────▶│                          │                       │     code, stdin, stdout, stderr
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 MAPPED = b"M"
 GO = b"G"
 ENTER = b"N"
+LAYER = b"L"
 READY = b"R"
 START = b"S"
 SIGNAL = b"K"

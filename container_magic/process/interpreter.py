@@ -93,6 +93,12 @@ def _forget_ourselves() -> None:
     sys.path[:] = ["", *(entry for entry in sys.path if entry and not entry.startswith("/.container_magic"))]
 
 
+def main_path(argv: Sequence[str]) -> str:
+    """Return the file that holds the source of a main module which other processes may have to import."""
+    name = argv[0] if argv else ""
+    return f"/tmp/{os.path.basename(_UNNAMED.get(name, name)).strip('<>') or 'main'}"
+
+
 def _prepare_main(source: bytes, argv: Sequence[str]) -> tuple[str, types.ModuleType]:
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = __builtins__
@@ -104,7 +110,7 @@ def _prepare_main(source: bytes, argv: Sequence[str]) -> tuple[str, types.Module
     # multiprocessing's spawn and forkserver import the main module anew from its file: only code that guards itself
     # with __name__ == "__main__" can bear that
     if name not in _UNNAMED or "__main__" in text:
-        path = f"/tmp/{os.path.basename(filename).strip('<>') or 'main'}"
+        path = main_path(argv)
         with contextlib.suppress(OSError), open(path, "xb") as file:  # a read-only root: no file, no spawn
             file.write(source)
             module.__file__ = path

@@ -72,6 +72,8 @@ class Connection:
         self._order: Order | None = None
         self._fds: list[int] = []
         self.wakeup = wakeup_fd
+        self.layers_fd: int | None = None
+        """The container's upper layers, when it was to send them."""
 
     @property
     def pending_bytes(self) -> int:
@@ -133,8 +135,10 @@ class Connection:
         if signal.SIGTERM in os.read(self.wakeup, 512):
             raise ZygoteGoneError("the zygote was killed, and the container with it")
 
-    def await_ready(self, start: socket.socket, sync: socket.socket, init_pidfd: int, seconds: float) -> None:
-        """Wait until init has shed its privileges and the payload waits for code.
+    def await_ready(
+        self, start: socket.socket, sync: socket.socket, init_pidfd: int, seconds: float, *, layers: bool
+    ) -> None:
+        """Wait until init has shed its privileges and the payload waits for code; ``layers``: it sends those first.
 
         Raises:
             HostError: A step of the set-up failed.
@@ -151,7 +155,7 @@ class Connection:
             if not ready:
                 raise InternalError(f"the container was not made within {seconds:g} s")
             for end in tuple(waiting):
-                if end.fileno() in ready and self._is_ready(end):
+                if end.fileno() in ready and self._is_ready(end, layers=layers and end is sync):
                     waiting.remove(end)
                     poll.unregister(end)
             if self.wakeup in ready:
@@ -168,15 +172,22 @@ class Connection:
                 self._order = Order(run=frame["run"], fds=tuple(self._fds))
                 self._fds = []
 
-    @staticmethod
-    def _is_ready(end: socket.socket) -> bool:
-        message = handshake.receive(end)
+    def _is_ready(self, end: socket.socket, *, layers: bool) -> bool:
+        message = handshake.receive(end) if not layers else self._receive_layers(end)
+        if message == handshake.LAYER:
+            return False
         if message[:1] == handshake.FAILED:
             text = message[1:].decode(errors="replace")
             raise HostError(f"cannot make the container: {text}", hint=_hint(text))
         if not message or message[:1] == handshake.EXITED:
             raise InternalError("the container died while it was being made")
         return message == handshake.READY
+
+    def _receive_layers(self, end: socket.socket) -> bytes:
+        message, fds, _, _ = socket.recv_fds(end, handshake.MAX_MESSAGE_BYTES, 1)
+        if fds:
+            self.layers_fd = fds[0]
+        return message
 
     def asked(self) -> bool:
         """Whether the client's ``start`` has come.

@@ -15,6 +15,8 @@ from container_magic.errors import ContainError, InternalError, StateError
 from container_magic.events import Created, Deleted, Exited, Failed, Started, to_dict
 from container_magic.plan import Plan
 from container_magic.process import handshake
+from container_magic.process.interpreter import main_path
+from container_magic.rootfs.changes import Layers
 from container_magic.runtime.clone import Child, clone_child
 from container_magic.runtime.connection import Connection, Order
 from container_magic.runtime.measure import Gauge
@@ -45,6 +47,7 @@ class Container:
         self._cgroup: CgroupManager = NoCgroupManager()
         self._child: Child | None = None
         self._trees = Trees()
+        self._layers: Layers | None = None
         self._run = 0
         self.waited = False
         """Whether it was in ``created`` before it was asked for."""
@@ -82,7 +85,11 @@ class Container:
             self._make_cgroup()
         self._let_in()
         init = self._init
-        self._connection.await_ready(init.start, init.sync, init.pidfd, _SETUP_SECONDS)
+        layers = self._plan.spec.root.list_changes
+        self._connection.await_ready(init.start, init.sync, init.pidfd, _SETUP_SECONDS, layers=layers)
+        if self._connection.layers_fd is not None:
+            self._layers = Layers(self._connection.layers_fd, self._plan.lowers)
+            self._connection.layers_fd = None
         self._mark("setup")
         self.waited = not self._connection.asked()
         self._connection.send(self._created())
@@ -141,6 +148,8 @@ class Container:
         """
         if self._trees.stale():
             raise StateError("the source of a volume was removed after the container was created")
+        if self._layers is not None:
+            self._layers.begin()
         self._running = True
         self._run = order.run
         # first the news, then the deed: the payload may take this CPU from the supervisor as soon as it can run
@@ -179,6 +188,9 @@ class Container:
         if dead:
             gauge.reap(init.pid)
         self._running = False
+        if self._layers is not None:
+            own = os.fsencode(main_path(plan.spec.process.args)) if plan.spec.process.kind == "python" else b""
+            self._connection.send(self._layers.changes(own))
         self._connection.send(*watcher.last_events())
         if dead:
             self._forget_child()
@@ -195,6 +207,8 @@ class Container:
             except (ContainError, OSError) as error:
                 failures.append(str(error))
         self._trees.close()
+        if self._layers is not None:
+            self._layers.close()
         if failures:
             self._connection.send(Failed(message=f"cannot remove the container: {'; '.join(failures)}"))
         else:

@@ -109,6 +109,12 @@ def test_interpreter_cannot_be_written_from_inside(as_user):
 
 
 @pytest.mark.cgroup_v1
+def test_changes_are_listed(as_user):
+    """An ordinary user's supervisor, too, reads the container's upper layers."""
+    report = as_user("open('/root/new', 'w')", best_effort=True, changes=True)
+    assert report["changes"] == {"count": 1, "written": ["/root/new"], "deleted": [], "complete": True}
+
+
 def test_limit_without_a_cgroup_is_refused_with_the_remedy(as_user):
     """A memory limit that was asked for and cannot be held is an error before anything runs."""
     answer = as_user("print(1)", mem="200M")

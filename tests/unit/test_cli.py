@@ -15,7 +15,18 @@ import pytest
 
 from container_magic import __version__, cli
 from container_magic.errors import HostError, InternalError, NotFoundError
-from container_magic.events import Created, Deleted, Exited, Failed, Interrupted, LimitReached, Output, Started, Usage
+from container_magic.events import (
+    Created,
+    Deleted,
+    Exited,
+    Failed,
+    Interrupted,
+    LimitReached,
+    Output,
+    Sampled,
+    Started,
+    Usage,
+)
 
 OK = Exited(exit_code=0, usage=Usage(wall_seconds=0.5, cpu_seconds=0.25))
 
@@ -445,3 +456,16 @@ def test_module_is_the_command():
         [sys.executable, "-m", "container_magic", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"contain {__version__}\n"
+
+
+@pytest.mark.parametrize(("encoding", "frame"), [("utf-8", "│"), ("ascii", "|"), ("latin-1", "|")])
+def test_full_report_is_drawn_for_the_terminal(verb, capfd, monkeypatch, encoding, frame):
+    """As wide as it is, with characters that it has."""
+    samples = [Sampled(time=n / 10, cpu_seconds=n / 20, memory_bytes=n * 1000) for n in range(1, 9)]
+    verb.events = [Created(container_id="c1"), Started(), *samples, OK, Deleted()]
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    monkeypatch.setenv("COLUMNS", "70")
+    assert cli.main(["run", "--report", "full", "-c", "1"]) == 0
+    pictures = [line for line in capfd.readouterr().err.splitlines() if line[0:1] in ("│", "|")]
+    assert {line[0] for line in pictures} == {frame}
+    assert {len(line) for line in pictures} == {70}

@@ -296,3 +296,14 @@ def test_html_has_line_table_and_picture():
 def test_html_line_colours_the_verdict(verdict, colour):
     """The verdict has the theme's colour for good, noteworthy and bad."""
     assert f"color:var(--jp-{colour}-color1" in report_line_html(report(verdict))
+
+
+def test_pictures_are_as_wide_as_asked_and_ascii_where_that_is_all():
+    """A terminal's width and encoding; never so narrow that nothing is left."""
+    wide = report_full(report(), columns=100)
+    assert {len(line) for line in wide.splitlines() if line.startswith("│")} == {100}
+    plain = report_full(report(), columns=40, ascii_only=True)
+    assert plain.isascii()
+    assert {len(line) for line in plain.splitlines() if line.startswith("|")} == {40}
+    narrow = report_full(report(), columns=1)
+    assert {len(line) for line in narrow.splitlines() if line.startswith("│")} == {12}
