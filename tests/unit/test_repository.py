@@ -128,7 +128,8 @@ def test_options_named_in_a_page_exist(page):
     """An option of ``contain`` that a page names is in the option table."""
     from container_magic.options import OPTIONS
 
-    known = {name for option in OPTIONS for name in option.names} | {"--format", "--help", "--self-test"}
+    verbs = {"--format", "--help", "--self-test", "--raw", "--completion"}
+    known = {name for option in OPTIONS for name in option.names} | verbs
     foreign = {"--no-index", "--find-links", "--quiet", "--scope"}  # pip's and systemd-run's
     written = re.sub(r"(--[a-z-]+)\{([a-z,]+)\}(-\{[a-z,]+\})?", "", page.read_text(encoding="utf-8"))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", written))
