@@ -103,12 +103,18 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 
     def _line(self, asked: options.RunOptions) -> CellLine | None:
         """Return the line that tells how a long cell is getting on: in a notebook, unless no report is wanted."""
-        in_kernel = getattr(self.shell, "kernel", None) is not None
-        if not in_kernel or asked.quiet or asked.report == "none":
+        if asked.quiet or asked.report == "none" or not self._has_cell_for_itself():
             return None
         from container_magic.display.cell import CellLine
 
         return CellLine()
+
+    def _has_cell_for_itself(self) -> bool:
+        """Whether the outputs of the notebook's cell are all ours: at the end of a line they are cleared."""
+        if getattr(self.shell, "kernel", None) is None:
+            return False
+        request = self.shell.get_parent().get("content", {})  # type: ignore[attr-defined]  # ipykernel's shell
+        return str(request.get("code", "")).lstrip().startswith("%%contain")
 
     def _defaults(self) -> dict[str, Any]:
         values = {option.keyword: getattr(self, option.keyword) for option in _OPTIONS}

@@ -51,8 +51,12 @@ def answer(verbs: Mapping[str, tuple[str, ...]], names: Callable[[], Iterable[st
     found = parser.add_subparsers()
     for verb, words in verbs.items():
         below = found.add_parser(verb, add_help=False, allow_abbrev=False)
-        for word in ("--help", *words):
-            below.add_argument(word, action="store" if word == "--format" else "store_true")
+        below.add_argument("--help", action="store_true")
+        for word in words:
+            if word == "--format":
+                below.add_argument(word, choices=("json",))
+            else:
+                below.add_argument(word, action="store_true")
         if verb == "run":
             _add_run(below, argcomplete.FilesCompleter())
         elif verb == "logs":

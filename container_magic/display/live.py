@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from container_magic.display.text import human_bytes
-from container_magic.events import Created, Event, Sampled
+from container_magic.events import Created, Event, Sampled, Started
 from container_magic.units import format_duration
 
 FIRST_SECONDS = 2.0
@@ -23,8 +23,8 @@ class Progress:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._begun = clock()
-        self._next = self._begun + FIRST_SECONDS
+        self._begun: float | None = None
+        self._next = 0.0
         self._limit_bytes: int | None = None
         self._samples: list[Sampled] = []
 
@@ -33,13 +33,16 @@ class Progress:
         if isinstance(event, Created):
             limit = next((limit.value for limit in event.limits if limit.name == "memory"), None)
             self._limit_bytes = int(limit) if isinstance(limit, (int, float)) and limit > 0 else None
+        elif isinstance(event, Started):
+            self._begun = self._clock()
+            self._next = self._begun + FIRST_SECONDS
         elif isinstance(event, Sampled):
             self._samples = [*self._samples[-1:], event]
 
     def due(self) -> str:
         """Return the line when it is time for one, else an empty string."""
         now = self._clock()
-        if now < self._next:
+        if self._begun is None or now < self._next:
             return ""
         self._next = now + EVERY_SECONDS
         return "  ".join(["running", _elapsed(now - self._begun), *self._cpus(), *self._memory()])

@@ -19,7 +19,7 @@ KEPT_BYTES = 1024**3
 """Of all logs together; the oldest are removed."""
 LARGEST_BYTES = KEPT_BYTES // 2
 """Of one log; what is beyond is counted in its last line."""
-HELD_BYTES = 8 * 1024 * 1024
+HELD_BYTES = 32 * 1024 * 1024
 """How much of an output waits in memory until it is known whether a log is needed."""
 _NAME = re.compile(r"([0-9a-f]{12,64})\.log")
 

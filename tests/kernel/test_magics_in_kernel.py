@@ -356,6 +356,13 @@ def test_long_cell_has_a_line_while_it_runs(kernel):
     assert cell.of("stream")[-1]["text"] == "before\nafter\n"
 
 
+def test_no_line_in_a_cell_that_has_other_outputs(kernel):
+    """A magic that is called from a cell of Python must not clear what that cell shows."""
+    code = "import time\ntime.sleep(2.8)"
+    cell = kernel.run(f"print('mine')\nget_ipython().run_cell_magic('contain', {LIMITS!r}, {code!r})")
+    assert (cell.text("stdout"), cell.of("clear_output"), len(cell.of("display_data"))) == ("mine\n", [], 1)
+
+
 @pytest.mark.parametrize("option", ["--quiet", "--report none"])
 def test_no_line_where_no_report_is_wanted(kernel, option):
     """The cell's output and nothing else."""

@@ -112,6 +112,7 @@ def complete_in_shell(line, tmp_path):
         ("contain ", {"run", "doctor", "logs", "version", "--help", "--version", "--completion"}),
         ("contain --completion ", {"bash", "zsh", "fish"}),
         ("contain doctor --s", {"--self-test"}),
+        ("contain doctor --format ", {"json"}),
         ("contain run --cpu-t", {"--cpu-time"}),
         ("contain run --net ", {"none", "host"}),
         ("contain run --quiet --lang pe", {"perl"}),

@@ -8,7 +8,7 @@ import pytest
 from container_magic.display import cell as cell_module
 from container_magic.display.cell import MOST_CHARACTERS, CellLine
 from container_magic.display.live import Progress, Screen
-from container_magic.events import Created, Limit, Sampled
+from container_magic.events import Created, Limit, Sampled, Started
 
 MIB = 1024**2
 
@@ -24,6 +24,13 @@ class Clock:
         return self.now
 
 
+def started(clock):
+    """Return the progress of a run whose code has just been started."""
+    progress = Progress(clock)
+    progress.add(Started())
+    return progress
+
+
 @pytest.fixture
 def clock():
     """Return a clock."""
@@ -32,7 +39,7 @@ def clock():
 
 def test_line_comes_after_two_seconds_and_not_more_often_than_every_half(clock):
     """Short runs have none."""
-    progress = Progress(clock)
+    progress = started(clock)
     said = []
     for tenth in range(31):
         clock.now = 100 + tenth / 10
@@ -41,9 +48,21 @@ def test_line_comes_after_two_seconds_and_not_more_often_than_every_half(clock):
     assert said[20] == "running  2.0 s"
 
 
+def test_time_counts_from_the_start_of_the_code(clock):
+    """A zygote that takes long to start is no long run."""
+    progress = Progress(clock)
+    clock.now += 60
+    assert progress.due() == ""
+    progress.add(Started())
+    clock.now += 1.9
+    assert progress.due() == ""
+    clock.now += 0.1
+    assert progress.due() == "running  2.0 s"
+
+
 def test_line_has_cpus_and_memory_of_the_limit(clock):
     """From the last two samples; what is unknown is left out."""
-    progress = Progress(clock)
+    progress = started(clock)
     progress.add(Created(container_id="c", limits=(Limit(name="memory", value=200 * MIB, by="x"),)))
     progress.add(Sampled(time=1.0, cpu_seconds=0.5, memory_bytes=10 * MIB))
     progress.add(Sampled(time=2.0, cpu_seconds=1.0, memory_bytes=20 * MIB))
@@ -57,7 +76,7 @@ def test_line_has_cpus_and_memory_of_the_limit(clock):
 
 def test_unlimited_memory_has_no_limit_in_the_line(clock):
     """-1 is no size."""
-    progress = Progress(clock)
+    progress = started(clock)
     progress.add(Created(container_id="c", limits=(Limit(name="memory", value=-1, by="x"),)))
     progress.add(Sampled(time=1.0, memory_bytes=MIB))
     clock.now += 3
@@ -69,7 +88,7 @@ class Written(Screen):
 
     def __init__(self, clock):
         self.written = b""
-        super().__init__(9, self.keep, Progress(clock))
+        super().__init__(9, self.keep, started(clock))
 
     def keep(self, fd, data):
         """Take what is written."""
@@ -122,7 +141,7 @@ def test_job_in_the_background_writes_no_line(clock):
     """A terminal that is another process group's is left alone."""
     master, slave = pty.openpty()
     written = []
-    screen = Screen(slave, lambda fd, data: written.append(data), Progress(clock))
+    screen = Screen(slave, lambda fd, data: written.append(data), started(clock))
     clock.now += 2
     screen.tick()
     os.close(master)
@@ -151,7 +170,7 @@ def page(monkeypatch, capsys):
 
 def test_cell_line_goes_and_what_the_cell_showed_is_published_again(page, clock):
     """Text of one stream is one output, in order; another output stays in its place."""
-    line = CellLine(Progress(clock))
+    line = CellLine(started(clock))
     line.wrote("stdout", "a")
     line.wrote("stdout", "b")
     clock.now += 2
@@ -178,7 +197,7 @@ def test_cell_line_goes_and_what_the_cell_showed_is_published_again(page, clock)
 
 def test_cell_line_alone_is_cleared_at_once(page, clock):
     """With nothing to follow nobody would clear it later."""
-    line = CellLine(Progress(clock))
+    line = CellLine(started(clock))
     clock.now += 2
     line.tick()
     line.finish()
@@ -187,7 +206,7 @@ def test_cell_line_alone_is_cleared_at_once(page, clock):
 
 def test_short_cell_clears_nothing(page, clock):
     """Without a line nothing is published twice."""
-    line = CellLine(Progress(clock))
+    line = CellLine(started(clock))
     line.wrote("stdout", "x")
     line.finish()
     assert page == []
@@ -195,7 +214,7 @@ def test_short_cell_clears_nothing(page, clock):
 
 def test_cell_with_much_output_loses_its_line_and_publishes_a_bounded_part_again(page, clock):
     """What comes later is not kept."""
-    line = CellLine(Progress(clock))
+    line = CellLine(started(clock))
     clock.now += 2
     line.tick()
     line.wrote("stdout", "x" * (MOST_CHARACTERS + 1))
@@ -209,7 +228,7 @@ def test_cell_with_much_output_loses_its_line_and_publishes_a_bounded_part_again
 
 def test_outputs_that_the_code_cleared_are_not_published_again(page, clock):
     """The line comes anew after it."""
-    line = CellLine(Progress(clock))
+    line = CellLine(started(clock))
     line.wrote("stdout", "gone")
     clock.now += 2
     line.tick()
