@@ -191,7 +191,7 @@ class Run:
             self._close_stream(fd)
             return False
         self._events.extend(self._gate.feed(self._streams[fd], data))
-        if self._created is not None:
+        if self._created is not None and not self._flood_reported:  # nobody can want the rest of a flood
             self._log.feed(data, self._created.container_id, exceeded=self._gate.exceeded)
         if self._complaint is not None and self._streams[fd] == "stderr":
             self._complaint.feed(data)
