@@ -8,6 +8,7 @@ monotonic clock since ``Started`` unless a field says otherwise.
 from __future__ import annotations
 
 import base64
+import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -84,6 +85,37 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Displayed:
+    """Something rich that the code showed, made safe: ``data`` and ``metadata`` by MIME type, as in nbformat.
+
+    ``display_id`` is the code's own name for it; with ``update`` it takes the place of what was shown under that name.
+    ``result``: it is the value of the last expression. ``notes`` say what was left out, and why.
+    """
+
+    data: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    display_id: str | None = None
+    update: bool = False
+    result: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleared:
+    """The code cleared what it had shown; with ``wait`` when the next thing is shown."""
+
+    wait: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputAsked:
+    """The code waits for a line of input; the text is its own. Without ``Run.reply`` it waits for ever."""
+
+    prompt: str
+    password: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampled:
     """One point of the run's curve."""
 
@@ -123,6 +155,8 @@ class Exited:
     exit_signal: int | None = None
     oom_killed: bool = False
     usage: Usage = field(default_factory=Usage)
+    line: int | None = None
+    """Of a cell that was ended: where its last statement of the top level begins, as it says itself; informative."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +173,23 @@ class Deleted:
     """Processes, cgroup and state directory are gone."""
 
 
-Event = Created | Started | Output | Sampled | LimitReached | Interrupted | CodeError | Exited | Failed | Deleted
+Event = (
+    Created
+    | Started
+    | Output
+    | Displayed
+    | Cleared
+    | InputAsked
+    | Sampled
+    | LimitReached
+    | Interrupted
+    | CodeError
+    | Exited
+    | Failed
+    | Deleted
+)
 
-_TYPES: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (Created, Started, Output, Sampled, LimitReached, Interrupted, CodeError, Exited, Failed, Deleted)
-}
+_TYPES: dict[str, type] = {cls.__name__: cls for cls in typing.get_args(Event)}
 
 
 def until_exited(running: Iterable[Event]) -> Iterator[Event]:
@@ -182,6 +227,8 @@ def from_dict(data: dict[str, Any]) -> Event:
         fields["data"] = base64.b64decode(fields["data"], validate=True)
     elif cls is CodeError:
         fields["traceback"] = tuple(fields["traceback"])
+    elif cls is Displayed:
+        fields["notes"] = tuple(fields["notes"])
     elif cls is Exited:
         fields["usage"] = Usage(**fields["usage"])
     elif cls is Created:

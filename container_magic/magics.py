@@ -6,7 +6,7 @@ import difflib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.interactiveshell import InteractiveShell
@@ -18,9 +18,13 @@ from traitlets.config import Configurable
 from container_magic import options
 from container_magic.display import StreamDecoder, report_full, report_full_html, report_line, report_line_html
 from container_magic.display.failure import failure
+from container_magic.display.notebook import Page, ask
 from container_magic.errors import ContainError, OptionError
-from container_magic.events import Failed, Output, StreamName, until_exited
+from container_magic.events import Cleared, Displayed, Failed, InputAsked, Output, StreamName, until_exited
 from container_magic.report import ReportBuilder, RunReport
+
+if TYPE_CHECKING:
+    from container_magic.verbs.run import Run
 
 _USAGE = """Run a cell in a container: %%contain [options], the code below it.
 
@@ -74,14 +78,17 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
         asked = options.from_argv(words, "magic", self._defaults())
         if not cell.strip():
             raise OptionError("the cell is empty: there is nothing to run")
-        from container_magic.verbs.run import dry_run
+        from container_magic.verbs.run import dry_run, with_shell
 
+        # the error becomes the cell's own output: printed by the container as well it would be there twice
+        process = replace(asked.spec.process, print_traceback=False)
+        asked = replace(asked, spec=with_shell(replace(asked.spec, process=process), "ipython"))
         if asked.dry_run:
             print("\n".join(dry_run(asked.spec).describe()))  # noqa: T201 - a magic's answer goes to stdout
             return
         builder = ReportBuilder()
         try:
-            _stream(asked, cell, builder)
+            _stream(asked, cell, builder, Page(self.shell))
         except ContainError as error:
             builder.add(Failed(message=error.message, hint=error.hint, kind=type(error).__name__))
             raise
@@ -89,7 +96,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             report = builder.report()
             self.shell.user_ns.update({name: report for name in ("_contain", asked.result) if name})
         _show(report, "none" if asked.quiet else asked.report)
-        _fail(report, raise_error=asked.raise_error)
+        _fail(report, cell, raise_error=asked.raise_error)
 
     def _defaults(self) -> dict[str, Any]:
         values = {option.keyword: getattr(self, option.keyword) for option in _OPTIONS}
@@ -119,21 +126,33 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 ContainMagics.contain.__doc__ = _USAGE + options.help_text("magic")
 
 
-def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder) -> None:
-    """Run ``cell`` and write its output to the notebook's streams as it comes; every event goes to ``builder``."""
+def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder, page: Page) -> None:
+    """Run ``cell`` and show in the notebook what it writes and shows as it comes; every event goes to ``builder``."""
     from container_magic.verbs.run import RunRequest, open_run
 
     streams = _Streams()
-    # the error becomes the cell's own output: printed by the container as well it would be there twice
-    spec = replace(asked.spec, process=replace(asked.spec.process, print_traceback=False))
+    request = RunRequest(spec=asked.spec, code=_encoded(cell), warm=asked.warm, html=asked.html)
     try:
-        with open_run(RunRequest(spec=spec, code=_encoded(cell), warm=asked.warm)) as run:
+        with open_run(request) as run:
             for event in until_exited(run):
                 builder.add(event)
                 if isinstance(event, Output):
                     streams.write(event)
+                elif isinstance(event, Displayed):
+                    page.show(event)
+                elif isinstance(event, Cleared):
+                    page.clear(event)
+                elif isinstance(event, InputAsked):
+                    _answer(run, event)
     finally:
         streams.finish()
+
+
+def _answer(run: Run, event: InputAsked) -> None:
+    try:
+        run.reply(ask(event))
+    except KeyboardInterrupt:
+        run.on_sigint()
 
 
 def _encoded(cell: str) -> bytes:
@@ -181,8 +200,8 @@ def _show(report: RunReport, how: str) -> None:
     display({"text/plain": text(report), "text/html": html(report)}, raw=True)  # type: ignore[no-untyped-call]
 
 
-def _fail(report: RunReport, *, raise_error: bool) -> None:
-    error = failure(report)
+def _fail(report: RunReport, cell: str, *, raise_error: bool) -> None:
+    error = failure(report, cell)
     if error is None:
         return
     if raise_error:

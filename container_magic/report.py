@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from container_magic.events import (
+    Cleared,
     CodeError,
     Created,
+    Displayed,
     Downgrade,
     Event,
     Exited,
@@ -69,7 +71,8 @@ class RunReport:
     stdout: str = ""
     stderr: str = ""
     outputs: tuple[dict[str, Any], ...] = ()
-    """Rich outputs as MIME bundles; plain cells have none."""
+    """What the code showed, as nbformat has it (``output_type``, ``data``, ``metadata``), made safe; in the order in
+    which it was shown, after what it cleared and updated."""
     error: CodeError | None = None
     """The error as the code itself says it; for ``INTERNAL_ERROR`` the name and message of the sandbox's own."""
     usage: ReportUsage = field(default_factory=ReportUsage)
@@ -79,6 +82,8 @@ class RunReport:
     container_id: str = ""
     start: Literal["cold", "warm"] | None = None
     dropped_bytes: int = 0
+    line: int | None = None
+    """Of code that was ended: the line of its last statement, as it says itself; an error's traceback has its own."""
     index: int | None = None
     """Number of the input, from 0, when the run is one of ``map``."""
 
@@ -152,10 +157,13 @@ class ReportBuilder:
         self._text = {"stdout": _Text(), "stderr": _Text()}
         self._dropped_bytes = 0
         self._curve = _Curve()
+        self._outputs = _Outputs()
         self._handlers: dict[type, Callable[[Any], None]] = {
             Created: self._on_created,
             Started: self._on_started,
             Output: self._on_output,
+            Displayed: self._outputs.add,
+            Cleared: self._outputs.clear,
             Sampled: self._curve.add,
             LimitReached: self._on_limit,
             Interrupted: self._on_interrupted,
@@ -182,6 +190,7 @@ class ReportBuilder:
             truncated=bool(self._dropped_bytes) or "output" in self._reached,
             stdout=self._text["stdout"].decoded(),
             stderr=self._text["stderr"].decoded(),
+            outputs=self._outputs.bundles(),
             error=self._last_error(),
             usage=self._usage(exited.usage),
             limits=self._created.limits,
@@ -190,6 +199,7 @@ class ReportBuilder:
             container_id=self._created.container_id,
             start=self._started.start if self._started else None,
             dropped_bytes=self._dropped_bytes,
+            line=exited.line,
         )
 
     def _verdict(self) -> Verdict:
@@ -230,6 +240,7 @@ class ReportBuilder:
 
     def _on_output(self, event: Output) -> None:
         self._text[event.stream].add(event)
+        self._outputs.go_on()
         self._dropped_bytes += event.dropped_bytes
 
     def _on_limit(self, event: LimitReached) -> None:
@@ -270,6 +281,48 @@ class _Text:
         first, *others = (piece.decode("utf-8", "replace") for piece in self._pieces)
         return first + "".join(
             dropped_marker(count) + piece for count, piece in zip(self._dropped, others, strict=True)
+        )
+
+
+class _Outputs:
+    """What was shown, as a front end would hold it now."""
+
+    def __init__(self) -> None:
+        self._shown: list[Displayed] = []
+        self._clears_next = False
+
+    def add(self, event: Displayed) -> None:
+        if event.update:
+            # no output of its own: it takes the place of what has its name, wherever that stands
+            self._shown = [
+                dataclasses.replace(shown, data=event.data, metadata=event.metadata)
+                if shown.display_id is not None and shown.display_id == event.display_id
+                else shown
+                for shown in self._shown
+            ]
+            return
+        self.go_on()
+        self._shown.append(event)
+
+    def clear(self, event: Cleared) -> None:
+        self._clears_next = event.wait
+        if not event.wait:
+            self._shown.clear()
+
+    def go_on(self) -> None:
+        """Clear what was to be cleared when the next thing comes."""
+        if self._clears_next:
+            self._shown.clear()
+        self._clears_next = False
+
+    def bundles(self) -> tuple[dict[str, Any], ...]:
+        return tuple(
+            {
+                "output_type": "execute_result" if shown.result else "display_data",
+                "data": shown.data,
+                "metadata": shown.metadata,
+            }
+            for shown in self._shown
         )
 
 

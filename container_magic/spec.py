@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 NetworkMode = typing.Literal["none", "host"]
 ProcessKind = typing.Literal["python", "exec"]
+ShellName = typing.Literal["script", "plain", "ipython"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,8 @@ class Process:
     """Modules that the interpreter has imported before it is forked."""
     print_traceback: bool = True
     """Whether an uncaught Python exception is also printed to standard error; a notebook shows it as an error."""
+    shell: ShellName = "script"
+    """How ``python`` runs its source: as a file, or as a cell whose values are shown, with or without IPython."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from container_magic.errors import OptionError
 from container_magic.options.command_line import key_of, parse_line, see_help, shorten
@@ -15,8 +15,9 @@ from container_magic.options.table import OPTIONS, PROFILES
 from container_magic.spec import ContainerSpec, Process, Resources, Root, Watch
 from container_magic.units import Cpus, format_cpuset, format_size
 
+HtmlMode = Literal["text", "safe", "iframe"]
 _PARTS = {"process": Process, "root": Root, "resources": Resources, "watch": Watch}
-_OWN_FIELDS = ("warm", "result", "report", "quiet", "dry_run", "report_file", "code")
+_OWN_FIELDS = ("warm", "html", "result", "report", "quiet", "dry_run", "report_file", "code")
 _ALTERNATIVES = {"lang": "interpreter", "interpreter": "lang"}
 
 
@@ -29,6 +30,7 @@ class RunOptions:
     """``python``, ``bash``, ``sh``, or the path that ``--interpreter`` named."""
     warm: int = 0
     """Containers like this one that wait for the next run."""
+    html: HtmlMode = "safe"
     result: str | None = None
     report: str = "line"
     raise_error: bool = True

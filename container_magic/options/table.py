@@ -401,6 +401,18 @@ OPTIONS: tuple[Option, ...] = (
         examples=("full",),
     ),
     Option(
+        names=("--html",),
+        metavar="HOW",
+        parse=values.choice("text", "safe", "iframe"),
+        choices=("text", "safe", "iframe"),
+        default="safe",
+        fronts=_LASTING,
+        field="html",
+        section=RUN,
+        help="HTML that the code shows: its text only, what is harmless of it, or all in a frame of its own",
+        examples=("iframe",),
+    ),
+    Option(
         names=("--report-file",),
         metavar="FILE.json",
         parse=values.nonempty,

@@ -174,7 +174,16 @@ class Container:
         init, plan = self._init, self._plan
         gauge = Gauge(self._cgroup, init.pid)
         memory_bytes = plan.substitutes.watched_memory_bytes
-        watcher = Watcher(plan.spec.watch, gauge, self._connection, init.sync, init.pidfd, memory_bytes, run=self._run)
+        watcher = Watcher(
+            plan.spec.watch,
+            gauge,
+            self._connection,
+            init.sync,
+            init.pidfd,
+            memory_bytes,
+            run=self._run,
+            slot=init.slot if plan.spec.process.shell != "script" else None,
+        )
         dead = watcher.run(self._begun, lambda: self._write_state("running"))
         if dead:
             gauge.reap(init.pid)

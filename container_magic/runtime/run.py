@@ -6,19 +6,22 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from container_magic import errors
 from container_magic.errors import ContainError, InternalError
 from container_magic.events import (
+    CodeError,
     Created,
     Deleted,
+    Displayed,
     Event,
     Exited,
     Failed,
@@ -29,11 +32,14 @@ from container_magic.events import (
 from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process import handshake
-from container_magic.runtime.client import Zygote, zygote, zygote_for_one
+from container_magic.runtime.client import Zygote, modules_of, zygote, zygote_for_one
 from container_magic.runtime.output import OutputGate
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.worker import Worker
 from container_magic.spec import ContainerSpec
+
+if TYPE_CHECKING:
+    from container_magic.runtime.channel import Channel
 
 _READ_BYTES = 256 * 1024
 _STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")
@@ -53,6 +59,8 @@ class RunRequest:
     code: bytes | None
     stdin: int | None = None
     warm: int = 0
+    html: Literal["text", "safe", "iframe"] = "safe"
+    """What becomes of HTML that the code shows."""
     once: bool = False
     """Whether a zygote is started for this run alone."""
 
@@ -67,7 +75,7 @@ class Run:
     def __init__(self, request: RunRequest) -> None:
         self._begun = time.monotonic()
         self._request = request
-        self._zygote: Zygote = (zygote_for_one if request.once else zygote)(request.spec.process.preload)
+        self._zygote: Zygote = (zygote_for_one if request.once else zygote)(modules_of(request.spec.process))
         self._zygote.runs.add(id(self))
         self._key: Hashable = None
         try:
@@ -83,6 +91,9 @@ class Run:
         self._closed = False
         self._interrupts = 0
         self._streams: dict[int, StreamName] = {}
+        self._channel: Channel | None = None
+        self._channel_error = ""
+        self._not_shown = 0
         self._poll = select.epoll()
         try:
             self._start()
@@ -115,10 +126,26 @@ class Run:
                 stack.callback(os.close, writer)
                 self._streams[reader] = name
                 fds.append(writer)
+            if self._request.spec.process.shell != "script":
+                fds.append(stack.enter_context(self._open_channel()).fileno())
             self._worker.start(fds)
         self._poll.register(self._worker.socket, select.EPOLLIN)
         if self._worker.created is not None:
             self._take(self._worker.created)
+
+    def _open_channel(self) -> socket.socket:
+        """Open a channel; return the payload's end."""
+        from container_magic.runtime.channel import Channel  # what a script does without is not loaded for it
+
+        ours, theirs = socket.socketpair()
+        self._channel = Channel(ours, self._request.html)
+        return theirs
+
+    def reply(self, text: str | None) -> None:
+        """Answer the code that asked for input (``InputAsked``); None: there is nobody to answer."""
+        if self._channel is not None:
+            self._channel.reply(text)
+            self._wait_for_channel()
 
     def interrupt(self) -> None:
         """Send SIGINT to the code; what does not end within two seconds is killed."""
@@ -157,11 +184,14 @@ class Run:
             yield self.__next__()
 
     def _wait(self, timeout_seconds: float | None = None) -> None:
-        # output before news: what was written before the end is shown before it
+        # output before news: what was written before the end is shown before it; the channel between them
         ready = self._poll.poll(timeout_seconds)
-        for fd, _ in sorted(ready, key=lambda item: item[0] not in self._streams):
+        worker, channel = self._worker.socket.fileno(), self._channel.fileno() if self._channel is not None else -1
+        for fd, _ in sorted(ready, key=lambda item: (item[0] == channel) + 2 * (item[0] == worker)):
             if fd in self._streams:
                 self._read(fd)
+            elif fd == channel:
+                self._read_channel()
             else:
                 self._receive()
 
@@ -179,6 +209,52 @@ class Run:
             self._flood_reported = True
             self._worker.command("kill", reason="output")
         return True
+
+    def _read_channel(self) -> bool:
+        """Read once from the channel; False when it has nothing, or no more will be taken."""
+        channel = self._channel
+        if channel is None:
+            return False
+        try:
+            channel.pump()
+            frames = channel.receive()
+            for header, body in frames or ():
+                # what was written before something is shown stands before it
+                for fd in list(self._streams):
+                    self._read_all(fd, _PIPE_BYTES)
+                event = channel.handle(header, body)
+                if event is not None:
+                    self._events.append(event)
+        except EOFError:
+            self._close_channel()
+            return False
+        except ValueError as error:
+            self._channel_error = str(error)
+            self._close_channel()
+            self._worker.command("kill", reason="output")
+            return False
+        self._wait_for_channel()
+        return frames is not None
+
+    def _wait_for_channel(self) -> None:
+        """Wait for what the channel waits for, once it is waited for at all."""
+        if self._channel is not None and self._started:
+            self._poll.modify(self._channel, self._channel.events)
+
+    def _close_channel(self) -> None:
+        if self._channel is None:
+            return
+        if self._started:
+            self._poll.unregister(self._channel)
+        self._not_shown += self._channel.not_shown
+        self._channel.close()
+        self._channel = None
+
+    def _read_all(self, fd: int, most_bytes: int) -> None:
+        """Read what a pipe holds now; a writer that goes on writing does not hold this up."""
+        before = self._gate.total_bytes
+        while fd in self._streams and self._gate.total_bytes - before < most_bytes and self._read(fd):
+            pass
 
     def _receive(self) -> None:
         for event in self._worker.receive():
@@ -198,10 +274,11 @@ class Run:
         self._poll.unregister(self._worker.socket)
         self._worker.close()
         self._close_streams()
+        self._close_channel()
         with contextlib.suppress(ContainError, OSError):
             self._zygote.sweep()
         self._zygote.runs.discard(id(self))
-        self._zygote = zygote(self._request.spec.process.preload)
+        self._zygote = zygote(modules_of(self._request.spec.process))
         self._zygote.runs.add(id(self))
         self._worker = self._new_worker()
         self._start()
@@ -218,6 +295,8 @@ class Run:
             self._started = True
             for fd in self._streams:  # not before: the first output comes after the news that the code runs
                 self._poll.register(fd, select.EPOLLIN)
+            if self._channel is not None:
+                self._poll.register(self._channel, select.EPOLLIN)
             event = replace(event, startup_seconds=round(time.monotonic() - self._begun, 6))
         elif isinstance(event, Exited):
             self._drain()
@@ -230,11 +309,23 @@ class Run:
 
     def _drain(self) -> None:
         """Every process of the container is dead: what the pipes hold now is all there will be."""
+        while self._read_channel():
+            pass
+        self._close_channel()
         for fd in list(self._streams):
             while fd in self._streams and self._read(fd):
                 pass
         self._events.extend(self._gate.finish())
+        self._say_what_is_missing()
         if self._gate.exceeded and not self._flood_reported:
+            self._events.append(LimitReached(limit="output"))
+
+    def _say_what_is_missing(self) -> None:
+        if self._not_shown:
+            text = f"[... {self._not_shown:,} outputs not shown: a cell shows 1,000, of 64 MB ...]"
+            self._events.append(Displayed(data={"text/plain": text}))
+        if self._channel_error:
+            self._events.append(CodeError(ename="ChannelError", evalue=self._channel_error))
             self._events.append(LimitReached(limit="output"))
 
     def _lose_supervisor(self) -> None:
@@ -256,6 +347,7 @@ class Run:
         self._closed = True
         self._zygote.runs.discard(id(self))
         self._close_streams()
+        self._close_channel()
         self._poll.close()
         if not self._exited or self._worker.lost:
             self._worker.end()
@@ -332,7 +424,7 @@ def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
     Raises:
         ContainError: As ``make_plan``.
     """
-    at = at or zygote(spec.process.preload)
+    at = at or zygote(modules_of(spec.process))
     return make_plan(spec, at.features, at.tree.lowers, os.urandom(32).hex())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import select
 import signal
@@ -14,6 +15,7 @@ from dataclasses import replace
 from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, Sampled
 from container_magic.process import handshake
 from container_magic.process.init import EXIT
+from container_magic.process.slot import read_line
 from container_magic.runtime.connection import Connection
 from container_magic.runtime.measure import Gauge
 from container_magic.spec import Watch
@@ -38,8 +40,10 @@ class Watcher:
         init_pidfd: int,
         watched_memory_bytes: int | None,
         run: int = 0,
+        slot: mmap.mmap | None = None,
     ) -> None:
         self._run = run
+        self._slot = slot
         self._watch = watch
         self._gauge = gauge
         self._watched_memory_bytes = watched_memory_bytes
@@ -203,7 +207,9 @@ class Watcher:
             yield error
         usage = replace(self._gauge.usage(), wall_seconds=self._wall_seconds)
         ended_by_signal = {"exit_signal": number} if number else {"exit_code": code}
-        yield Exited(**ended_by_signal, oom_killed=oom_killed, usage=usage)
+        # who ended by itself has said where; of who was killed the shared slot tells
+        line = read_line(self._slot) if self._slot is not None and (number or self._limit) else None
+        yield Exited(**ended_by_signal, oom_killed=oom_killed, usage=usage, line=line)
 
     def _read_pending(self) -> None:
         self._sync.setblocking(False)
