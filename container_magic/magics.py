@@ -78,11 +78,11 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
         asked = options.from_argv(words, "magic", self._defaults())
         if not cell.strip():
             raise OptionError("the cell is empty: there is nothing to run")
-        from container_magic.verbs.run import dry_run, with_shell
+        from container_magic.verbs.run import dry_run
 
         # the error becomes the cell's own output: printed by the container as well it would be there twice
         process = replace(asked.spec.process, print_traceback=False)
-        asked = replace(asked, spec=with_shell(replace(asked.spec, process=process), "ipython"))
+        asked = replace(asked, spec=options.for_shell(replace(asked.spec, process=process), "ipython"))
         if asked.dry_run:
             print("\n".join(dry_run(asked.spec).describe()))  # noqa: T201 - a magic's answer goes to stdout
             return

@@ -11,7 +11,8 @@ from container_magic.errors import OptionError
 from container_magic.options.command_line import key_of, parse_line, see_help, shorten
 from container_magic.options.layers import Layer, is_range, layer_of
 from container_magic.options.option import Front
-from container_magic.options.table import OPTIONS, PROFILES
+from container_magic.options.profiles import PROFILES
+from container_magic.options.table import OPTIONS
 from container_magic.spec import ContainerSpec, Process, Resources, Root, Watch
 from container_magic.units import Cpus, format_cpuset, format_size
 

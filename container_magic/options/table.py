@@ -10,6 +10,7 @@ from __future__ import annotations
 from container_magic import units
 from container_magic.options import values
 from container_magic.options.option import Front, Option
+from container_magic.options.profiles import PROFILES, profiles_help
 
 RESOURCES = "Memory, CPU, tasks and disk"
 BLOCK_IO = "Block I/O"
@@ -23,38 +24,6 @@ _NOTEBOOK: frozenset[Front] = frozenset({"magic"})
 _SHOWN: frozenset[Front] = frozenset({"magic", "cli"})
 _COMMAND_LINE: frozenset[Front] = frozenset({"cli"})
 _LASTING: frozenset[Front] = frozenset({"magic", "api"})
-
-PROFILES: dict[str, dict[str, str]] = {
-    "grade": {
-        "net": "none",
-        "timeout": "10s",
-        "cpu_time": "10s",
-        "pids": "64",
-        "mem": "512M",
-        "max_output": "1M",
-    },
-    "teach": {"timeout": "60s", "mem": "1G", "pids": "128"},
-    "strict": {
-        "net": "none",
-        "read_only": "true",
-        "pids": "32",
-        "mem": "256M",
-        "timeout": "30s",
-        "max_output": "256K",
-    },
-}
-"""What ``--profile`` stands for, by keyword; ``true`` is a flag that is set."""
-
-
-def _profiles_help() -> str:
-    spelled = []
-    for name, settings in PROFILES.items():
-        words = [
-            f"--{key.replace('_', '-')}" + ("" if value == "true" else f" {value}") for key, value in settings.items()
-        ]
-        spelled.append(f"{name} = {' '.join(words)}")
-    return "a set of defaults, which any other option overrides: " + "; ".join(spelled)
-
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -375,7 +344,7 @@ OPTIONS: tuple[Option, ...] = (
         choices=tuple(PROFILES),
         field="profile",
         section=RUN,
-        help=_profiles_help(),
+        help=profiles_help(),
         examples=("grade",),
     ),
     Option(

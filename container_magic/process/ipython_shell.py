@@ -27,11 +27,14 @@ from traitlets import Type
 from traitlets.config import Config
 
 from container_magic.process.channel import Channel
-from container_magic.process.slot import exit_code_of, leave_error, set_line
+from container_magic.process.slot import exit_code_of, leave_error, new_slot, set_line
 
 BACKEND = "module://matplotlib_inline.backend_inline"
 _NO_NESTING = "%%contain does not nest: this cell runs in a container already"
 _MOST_LINES = 200
+_HERE = os.path.dirname(__file__)
+# CPython 3.11 quickens a function at its eighth call and specialises in the next few
+_REHEARSALS = 12
 
 
 class _Publisher(DisplayPublisher):
@@ -113,12 +116,15 @@ class ContainShell(InteractiveShell):
         """Make no directory: there is no profile."""
         self.profile_dir = None
 
+    def _exiter_default(self) -> ExitAutocall:
+        return _Exit(self)  # type: ignore[no-untyped-call]
+
     def init_virtualenv(self) -> None:
         """Nothing: this interpreter is the environment's own."""
 
     def show(self, data: dict[str, Any], metadata: dict[str, Any] | None, **how: Any) -> None:
         """Show a bundle; as text where nobody can take more, in a forked child or after the channel was closed."""
-        if self.channel is None or not self.channel.show(data, metadata, **how):
+        if self.channel is not None and not self.channel.show(data, metadata, **how):
             print(data.get("text/plain", ""))  # noqa: T201
 
     async def run_code(self, code_obj: types.CodeType, result: Any = None, *, async_: bool = False) -> bool:
@@ -137,8 +143,7 @@ class ContainShell(InteractiveShell):
         return False
 
     def _show_error(self, error: BaseException) -> None:
-        trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without the frame above
-        error.__traceback__ = trace
+        error.__traceback__ = trace = _foreign(error.__traceback__)
         if isinstance(error, SystemExit):
             return
         if _has_group(error):  # IPython would print it
@@ -171,6 +176,7 @@ class ContainShell(InteractiveShell):
     def attach(self, channel_fd: int) -> None:
         """Show things on this channel, and ask there for input."""
         self.channel = Channel(channel_fd)
+        os.environ.setdefault("MPLBACKEND", BACKEND)
         # None here: a cell before the first one was no cell of the user's
         self.history_manager.reset()
         self.execution_count = 1
@@ -207,6 +213,15 @@ def _text(error: BaseException | None) -> str:
         return "<exception str() failed>"
 
 
+def _foreign(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """Return a traceback without the frames of this package: what asks, shows and runs is not the user's affair."""
+    while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == _HERE:
+        trace = trace.tb_next
+    if trace is not None:
+        trace.tb_next = _foreign(trace.tb_next)
+    return trace
+
+
 def _has_group(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, BaseExceptionGroup):
         error = error.__context__
@@ -218,8 +233,19 @@ def _no_nesting(*_arguments: str) -> None:
     raise UsageError(_NO_NESTING)
 
 
+def _warm_up(shell: ContainShell) -> None:
+    """Load now what shows values and tracebacks, half a second that no cell should pay; leave no trace of it."""
+    with new_slot() as slot:
+        shell.owned_by(slot)
+        for _ in range(_REHEARSALS):
+            shell.run(b"pass\n1", "<cell>", shell.user_module)
+        shell.run(b"1 / 0", "<cell>", shell.user_module)
+    for name in [name for name in shell.user_ns if name.startswith("_") and name[1:].isdigit()]:
+        del shell.user_ns[name]
+
+
 def _make() -> ContainShell:
-    os.environ["MPLBACKEND"] = BACKEND
+    os.environ["MPLBACKEND"] = BACKEND  # of what is preloaded, too
     # of IPython 9.0 to 9.17 only: its database would be a directory of the profile
     if hasattr(interactiveshell, "PickleShareDB"):
         interactiveshell.PickleShareDB = lambda _path: {}
@@ -231,9 +257,9 @@ def _make() -> ContainShell:
         ipython_dir="", user_module=types.ModuleType("__main__"), config=config, colors_force=True
     )
     shell.db = {}
-    shell.user_ns["exit"] = shell.user_ns["quit"] = _Exit(shell)  # type: ignore[no-untyped-call]
     for kind in ("line", "cell", "line_cell"):
         shell.register_magic_function(_no_nesting, kind, "contain")  # type: ignore[arg-type]
+    _warm_up(shell)
     atexit.unregister(shell.atexit_operations)  # it frees what the end of the process frees
     sys.modules["__main__"] = main
     return shell

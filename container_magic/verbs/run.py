@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from container_magic.events import Event, until_exited
-from container_magic.options import for_command, from_keywords
+from container_magic.options import for_command, for_shell, from_keywords
 from container_magic.plan import Plan
 from container_magic.report import ReportBuilder, RunReport
 from container_magic.runtime.run import Run, RunRequest, plan_for
 from container_magic.spec import ContainerSpec, ShellName
 
-__all__ = ["Run", "RunRequest", "dry_run", "open_run", "request_for", "run", "stream", "with_shell"]
+__all__ = ["Run", "RunRequest", "dry_run", "open_run", "request_for", "run", "stream"]
 
 
 def open_run(request: RunRequest) -> Run:
@@ -33,13 +32,6 @@ def dry_run(spec: ContainerSpec) -> Plan:
         ContainError: It could not be done.
     """
     return plan_for(spec)
-
-
-def with_shell(spec: ContainerSpec, shell: ShellName) -> ContainerSpec:
-    """Return ``spec`` with ``shell`` as what runs Python source; other programs run as they are."""
-    if spec.process.kind != "python":
-        return spec
-    return replace(spec, process=replace(spec.process, shell=shell))
 
 
 def run(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) -> RunReport:
@@ -83,6 +75,6 @@ def request_for(
     chosen = from_keywords(options)
     if isinstance(source, (str, bytes)):
         code = source.encode("utf-8", errors="surrogatepass") if isinstance(source, str) else source
-        return RunRequest(spec=with_shell(chosen.spec, shell), code=code, warm=chosen.warm, html=chosen.html)
+        return RunRequest(spec=for_shell(chosen.spec, shell), code=code, warm=chosen.warm, html=chosen.html)
     spec = for_command(chosen.spec, [os.fspath(word) for word in source])
     return RunRequest(spec=spec, code=None, warm=chosen.warm)

@@ -176,16 +176,19 @@ def test_exit_zero_is_no_error(kernel):
 
 
 def test_wall_limit_is_an_error_named_after_it(kernel):
-    """The sentence has the limit."""
+    """The sentence has the limit, and where the cell was."""
     cell = kernel.run(f"%%contain {LIMITS} --timeout 1s\nimport time\ntime.sleep(30)")
-    assert (cell.reply["ename"], cell.reply["evalue"]) == ("TimeLimit", "wall limit 1 s reached")
+    assert (cell.reply["ename"], cell.reply["evalue"]) == (
+        "TimeLimit",
+        "wall limit 1 s reached in line 2: time.sleep(30)",
+    )
 
 
 def test_memory_limit_is_an_error_named_after_it(kernel):
-    """The sentence has the limit and what to try."""
+    """The sentence has the limit, where the cell was, and what to try."""
     cell = kernel.run("%%contain --mem 64M --net none\nx = bytearray(200_000_000)")
     assert cell.reply["ename"] == "MemoryLimit"
-    assert cell.reply["evalue"].startswith("memory limit 64 MB reached; peak ")
+    assert cell.reply["evalue"].startswith("memory limit 64 MB reached in line 1: x = bytearray(200_000_000); peak ")
     assert cell.reply["evalue"].endswith("; try --mem 128M")
 
 
