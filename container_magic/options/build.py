@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from container_magic.errors import OptionError
 from container_magic.options.command_line import key_of, parse_line, see_help, shorten
@@ -13,10 +13,9 @@ from container_magic.options.layers import Layer, is_range, layer_of
 from container_magic.options.option import Front
 from container_magic.options.profiles import PROFILES
 from container_magic.options.table import OPTIONS
-from container_magic.spec import ContainerSpec, Process, Resources, Root, Watch
+from container_magic.spec import ContainerSpec, HtmlMode, Process, Resources, Root, Watch
 from container_magic.units import Cpus, format_cpuset, format_size
 
-HtmlMode = Literal["text", "safe", "iframe"]
 _PARTS = {"process": Process, "root": Root, "resources": Resources, "watch": Watch}
 _OWN_FIELDS = ("warm", "html", "result", "report", "quiet", "dry_run", "report_file", "code")
 _ALTERNATIVES = {"lang": "interpreter", "interpreter": "lang"}

@@ -17,6 +17,7 @@ import msgspec
 
 from container_magic.events import Cleared, Displayed, Event, InputAsked
 from container_magic.process.channel import LENGTHS, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_JSON_BYTES
+from container_magic.spec import HtmlMode
 
 MOST_OUTPUTS = 1000
 MOST_UPDATES = 20_000
@@ -114,7 +115,7 @@ def _header(data: bytes) -> Header:
 class Channel:
     """The channel of one run."""
 
-    def __init__(self, end: socket.socket, html: Literal["text", "safe", "iframe"]) -> None:
+    def __init__(self, end: socket.socket, html: HtmlMode) -> None:
         self._html = html
         end.setblocking(False)
         self._socket = end
@@ -124,6 +125,8 @@ class Channel:
         self._left = {"outputs": MOST_OUTPUTS, "updates": MOST_UPDATES}
         self._bytes_left = MOST_DISPLAY_BYTES
         self._flood_bytes_left = MOST_DISPLAY_BYTES * _FLOOD_FACTOR
+        self.idle = False
+        """The last read found nothing."""
         self.not_shown = 0
         """Displays, updates and clears beyond the caps."""
 
@@ -136,22 +139,25 @@ class Channel:
         """What to wait for at the descriptor, as epoll has it."""
         return select.EPOLLIN | (select.EPOLLOUT if self._outbox else 0)
 
-    def receive(self) -> Iterator[tuple[Header, memoryview]] | None:
-        """Return the frames that one read completes, to be handled one by one; None when there is nothing to read.
+    def receive(self) -> Iterator[tuple[Header, memoryview]]:
+        """Read once, and yield the frames that this completes, each to be handled before the next.
 
         Raises:
             EOFError: The payload has closed its end.
-            ChannelError: Iterating, too: what came is no frame.
+            ChannelError: What came is no frame.
         """
+        self.pump()
         try:
             data = self._socket.recv(_READ_BYTES)
         except BlockingIOError:
-            return None
+            self.idle = True
+            return
         except OSError:
             data = b""
         if not data:
             raise EOFError
-        return self._reader.feed(data)
+        self.idle = False
+        yield from self._reader.feed(data)
 
     def handle(self, header: Header, body: memoryview) -> Event | None:
         """Answer a frame; return the event that it stands for, None when it is beyond the caps.
