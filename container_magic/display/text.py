@@ -58,7 +58,7 @@ def _reason(report: RunReport) -> str:
         return _limit_reached(f"{kind} limit", _limit(report, option))
     if report.verdict == "OUTPUT_LIMIT":
         if report.error is not None and report.error.ename == "ChannelError":
-            return "what came over the channel for rich output is none"
+            return "rich output that cannot be understood"
         return _limit_reached("output limit", _limit(report, "max_output"))
     if report.verdict == "INTERRUPTED":
         return "interrupted and killed" if report.exit_signal == signal.SIGKILL else "interrupted"

@@ -23,7 +23,7 @@ MOST_OUTPUTS = 1000
 MOST_UPDATES = 20_000
 """Updates, clears and questions: they leave less behind than outputs do."""
 MOST_DISPLAY_BYTES = 64 * 1024 * 1024
-_FLOOD_FACTOR = 16
+FLOOD_BYTES = 16 * MOST_DISPLAY_BYTES
 _FRAME_COST_BYTES = 1024
 _READ_BYTES = 256 * 1024
 _MOST_PENDING_BYTES = 64 * 1024
@@ -124,7 +124,7 @@ class Channel:
         self._asked: collections.deque[int] = collections.deque(maxlen=1)
         self._left = {"outputs": MOST_OUTPUTS, "updates": MOST_UPDATES}
         self._bytes_left = MOST_DISPLAY_BYTES
-        self._flood_bytes_left = MOST_DISPLAY_BYTES * _FLOOD_FACTOR
+        self._flood_bytes_left = FLOOD_BYTES
         self.idle = False
         """The last read found nothing."""
         self.not_shown = 0
@@ -167,7 +167,7 @@ class Channel:
         """
         self._flood_bytes_left -= max(_FRAME_COST_BYTES, len(body))
         if self._flood_bytes_left < 0:
-            raise ChannelError(f"more than {MOST_DISPLAY_BYTES * _FLOOD_FACTOR} bytes were shown")
+            raise ChannelError(f"more than {FLOOD_BYTES} bytes were shown")
         if isinstance(header, _Display):
             event: Event | None = self._displayed(header, body)
         elif len(body):

@@ -131,9 +131,10 @@ class Intake:
         if channel is None:
             return
         try:
-            for header, body in channel.receive():
-                # what was written before something is shown stands before it
-                for fd in list(self._streams):
+            for number, (header, body) in enumerate(channel.receive()):
+                # what was written before something is shown stands before it; who sends a second frame without having
+                # waited for the answer to the first asks for no order
+                for fd in list(self._streams) if number == 0 else ():
                     yield from self._read_all(fd)
                 event = channel.handle(header, body)
                 if event is not None:
