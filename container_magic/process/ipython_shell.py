@@ -31,6 +31,7 @@ from container_magic.process.slot import exit_code_of, leave_error, new_slot, se
 
 BACKEND = "module://matplotlib_inline.backend_inline"
 _NO_NESTING = "%%contain does not nest: this cell runs in a container already"
+_NO_TEXT = "<exception str() failed>"
 _MOST_LINES = 200
 _HERE = os.path.dirname(__file__)
 # CPython 3.11 quickens a function at its eighth call and specialises in the next few
@@ -146,7 +147,7 @@ class ContainShell(InteractiveShell):
         error.__traceback__ = trace = _foreign(error.__traceback__)
         if isinstance(error, SystemExit):
             return
-        if _has_group(error):  # IPython would print it
+        if _has_group(error) or _text(error) == _NO_TEXT:  # IPython would print these, not hand them on
             self._showtraceback(type(error), error, traceback.format_exception(error))
         else:
             self.showtraceback((type(error), error, trace), tb_offset=0, running_compiled_code=True)
@@ -210,7 +211,7 @@ def _text(error: BaseException | None) -> str:
     try:
         return str(error)
     except Exception:
-        return "<exception str() failed>"
+        return _NO_TEXT
 
 
 def _foreign(trace: types.TracebackType | None) -> types.TracebackType | None:

@@ -55,7 +55,7 @@ class PlainShell:
         for value in objects:
             data, about = (value, {}) if raw else bundle_of(value)
             self._show(data, {**about, **(metadata or {})}, display_id=name, update=update)
-        return name
+        return None if update else name
 
     def clear_output(self, wait: bool = False) -> None:
         """Clear what the cell has shown, with ``wait`` when the next thing comes."""
