@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 NetworkMode = typing.Literal["none", "host"]
 ProcessKind = typing.Literal["python", "exec"]
-HtmlMode = typing.Literal["text", "safe", "iframe"]
-"""What becomes of HTML that contained code shows."""
 ShellName = typing.Literal["script", "plain", "ipython"]
 
 

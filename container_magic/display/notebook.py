@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from container_magic.display.streams import plain_text
 from container_magic.events import Cleared, Displayed, InputAsked
+from container_magic.sanitize import plain_text
 
 _MOST_NOTES = 20
 _PROMPT_CHARACTERS = 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from container_magic.errors import OptionError
 from container_magic.options.command_line import key_of, parse_line, see_help, shorten
@@ -13,7 +13,7 @@ from container_magic.options.layers import Layer, is_range, layer_of
 from container_magic.options.option import Front
 from container_magic.options.profiles import PROFILES
 from container_magic.options.table import OPTIONS
-from container_magic.spec import ContainerSpec, HtmlMode, Process, Resources, Root, Watch
+from container_magic.spec import ContainerSpec, Process, Resources, Root, Watch
 from container_magic.units import Cpus, format_cpuset, format_size
 
 _PARTS = {"process": Process, "root": Root, "resources": Resources, "watch": Watch}
@@ -30,7 +30,7 @@ class RunOptions:
     """``python``, ``bash``, ``sh``, or the path that ``--interpreter`` named."""
     warm: int = 0
     """Containers like this one that wait for the next run."""
-    html: HtmlMode = "safe"
+    html: Literal["text", "safe", "iframe"] = "safe"
     result: str | None = None
     report: str = "line"
     raise_error: bool = True

@@ -152,6 +152,9 @@ class ContainShell(InteractiveShell):
         else:
             self.showtraceback((type(error), error, trace), tb_offset=0, running_compiled_code=True)
 
+    def _format_exception_for_storage(self, *_arguments: Any, **_keywords: Any) -> dict[str, Any]:
+        return {}  # for a history that there is not; it would format everything a second time
+
     def show_usage_error(self, exc: BaseException) -> None:
         """Leave the message of a magic that was used wrongly."""
         self._showtraceback(UsageError, exc, [f"UsageError: {exc}"])

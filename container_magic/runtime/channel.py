@@ -17,7 +17,7 @@ import msgspec
 
 from container_magic.events import Cleared, Displayed, Event, InputAsked
 from container_magic.process.channel import LENGTHS, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_JSON_BYTES
-from container_magic.spec import HtmlMode
+from container_magic.sanitize import HtmlMode, sanitize_bundle
 
 MOST_OUTPUTS = 1000
 MOST_UPDATES = 20_000
@@ -214,14 +214,14 @@ class Channel:
             raise ChannelError("the parts of a frame are not as long as its body")
         if not self._may("updates" if header.update else "outputs", len(body)):
             return None
-        data, metadata, notes = _clean(_bundle(header, body), header.metadata, self._html)
+        clean = sanitize_bundle(_bundle(header, body), header.metadata, mode=self._html)
         return Displayed(
-            data=data,
-            metadata=metadata,
+            data=clean.data,
+            metadata=clean.metadata,
             display_id=header.display_id,
             update=header.update,
             result=isinstance(header, _Result),
-            notes=notes,
+            notes=clean.notes,
         )
 
     def _may(self, kind: str, size: int = 0) -> bool:
@@ -251,12 +251,3 @@ def _bundle(header: _Display, body: memoryview) -> dict[str, Any]:
             except (msgspec.MsgspecError, RecursionError, ValueError):
                 continue
     return data
-
-
-def _clean(
-    data: dict[str, Any], metadata: dict[str, Any], html: str
-) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
-    """Return what of a bundle may reach a page: the seam to the filter, text alone until that is there."""
-    del metadata, html
-    text = data.get("text/plain")
-    return {"text/plain": text if isinstance(text, str) else "[not shown]"}, {}, ()

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from container_magic.events import CodeError, Displayed, Event, LimitReached, StreamName
 from container_magic.runtime.output import OutputGate
-from container_magic.spec import HtmlMode
 
 if TYPE_CHECKING:
     from container_magic.runtime.channel import Channel
+    from container_magic.sanitize import HtmlMode
 
 _READ_BYTES = 256 * 1024
 _STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")

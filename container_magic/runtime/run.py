@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from container_magic import errors
 from container_magic.errors import ContainError, InternalError
@@ -23,7 +24,10 @@ from container_magic.runtime.intake import Intake
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.worker import Worker
-from container_magic.spec import ContainerSpec, HtmlMode
+from container_magic.spec import ContainerSpec
+
+if TYPE_CHECKING:
+    from container_magic.sanitize import HtmlMode
 
 
 @dataclass(frozen=True, kw_only=True)
