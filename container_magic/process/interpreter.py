@@ -82,9 +82,9 @@ class Interpreter:
         """
         _reseed()
         _open_streams()
-        filename, module = _prepare_main(self._shell.main_module(), b"pass", [""])
+        filename, module = _prepare_main(self._shell.main_module(), b"1", [""])
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._execute(b"pass", filename, module)
+        self._execute(b"1", filename, module)
         set_line(self._slot, 0)
         _forget_ourselves()
 

@@ -181,9 +181,7 @@ class ContainShell(InteractiveShell):
         """Show things on this channel, and ask there for input."""
         self.channel = Channel(channel_fd)
         os.environ.setdefault("MPLBACKEND", BACKEND)
-        # None here: a cell before the first one was no cell of the user's
-        self.history_manager.reset()
-        self.execution_count = 1
+        self.forget_results()
         builtins.input = self._input
         getpass.getpass = self._getpass
 
@@ -197,6 +195,15 @@ class ContainShell(InteractiveShell):
         if self.channel is None:
             raise EOFError("nobody can be asked")
         return self.channel.ask(str(prompt), password=password)
+
+    def forget_results(self) -> None:
+        """Leave no trace of a rehearsal in ``In``, ``Out`` and ``_``: it was no cell of the user's."""
+        for name in [name for name in self.user_ns if name.startswith("_") and name[1:].isdigit()]:
+            del self.user_ns[name]
+        hook = self.displayhook
+        hook._ = hook.__ = hook.___ = ""
+        self.user_ns.update({"_": "", "__": "", "___": ""})
+        self.user_ns["_oh"].clear()
 
     def run(self, source: bytes, filename: str, module: types.ModuleType) -> int:  # noqa: ARG002 - its own
         """Run a cell; an error is left where it was shown, ``SystemExit`` is raised."""
@@ -244,8 +251,7 @@ def _warm_up(shell: ContainShell) -> None:
         for _ in range(_REHEARSALS):
             shell.run(b"pass\n1", "<cell>", shell.user_module)
         shell.run(b"1 / 0", "<cell>", shell.user_module)
-    for name in [name for name in shell.user_ns if name.startswith("_") and name[1:].isdigit()]:
-        del shell.user_ns[name]
+    shell.forget_results()
 
 
 def _make() -> ContainShell:

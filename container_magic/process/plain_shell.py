@@ -63,7 +63,7 @@ class PlainShell:
             self._channel.clear(wait=wait)
 
     def _show(self, data: dict[str, Any], metadata: dict[str, Any], **how: Any) -> None:
-        if self._channel is None or not self._channel.show(data, metadata, **how):
+        if self._channel is not None and not self._channel.show(data, metadata, **how):
             print(data.get("text/plain", ""))  # noqa: T201 - nobody can take more: a forked child, a closed channel
 
     def run(self, source: bytes, filename: str, module: types.ModuleType) -> int:

@@ -54,10 +54,33 @@ print("end")
 
 
 def test_pandas_table_arrives(kernel):
-    """A frame is the result, as text at least."""
+    """A frame is the result, as text and as a table that has lost nothing but its style sheet."""
     cell = kernel.run(f"{RUN}\nimport pandas as pd\npd.DataFrame({{'column': [1, 2]}})")
     (content,) = cell.of("execute_result")
     assert "column" in content["data"]["text/plain"]
+    assert "<table" in content["data"]["text/html"]
+    assert "<style" not in content["data"]["text/html"]
+
+
+def test_html_is_made_safe_as_asked(kernel):
+    """Without scripts by default, as text, or whole in a frame that is cut off; what is missing is said, once."""
+    code = "from IPython.display import HTML\nhtml = HTML('<b>bold</b><script>parent.alert(1)</script>')"
+    code += "\ndisplay(html)\ndisplay(html)"
+    safe, text, framed = (kernel.run(f"{RUN} --html {how}\n{code}") for how in ("safe", "text", "iframe"))
+    assert [content["data"]["text/html"] for content in safe.of("display_data")] == ["<b>bold</b>"] * 2
+    assert safe.text("stderr").count("script") == 1
+    assert "text/html" not in text.of("display_data")[0]["data"]
+    assert "<iframe sandbox" in framed.of("display_data")[0]["data"]["text/html"]
+    assert "allow-same-origin" not in framed.of("display_data")[0]["data"]["text/html"]
+
+
+def test_what_cannot_be_made_safe_is_a_note(kernel):
+    """JavaScript, widgets and unknown types do not reach the page."""
+    bundle = {"application/javascript": "alert(1)", "application/vnd.custom+json": {"a": 1}}
+    cell = kernel.run(f"{RUN}\ndisplay({bundle}, raw=True)")
+    (content,) = cell.of("display_data")
+    assert set(content["data"]) == {"text/plain"}
+    assert "application/javascript was not shown" in content["data"]["text/plain"]
 
 
 def test_matplotlib_figure_arrives_as_png(kernel):
