@@ -285,24 +285,24 @@ class _Text:
 
 
 class _Outputs:
-    """What was shown, as a front end would hold it now."""
+    """What was shown, as a front end would hold it now; outputs of one name share what they show."""
 
     def __init__(self) -> None:
-        self._shown: list[Displayed] = []
+        self._shown: list[dict[str, Any]] = []
+        self._named: dict[str, dict[str, Any]] = {}
         self._clears_next = False
 
     def add(self, event: Displayed) -> None:
+        content: dict[str, Any] = {}
+        if event.display_id is not None:
+            content = self._named.get(event.display_id, content)
+        content |= {"data": event.data, "metadata": event.metadata}
         if event.update:
-            # no output of its own: it takes the place of what has its name, wherever that stands
-            self._shown = [
-                dataclasses.replace(shown, data=event.data, metadata=event.metadata)
-                if shown.display_id is not None and shown.display_id == event.display_id
-                else shown
-                for shown in self._shown
-            ]
-            return
+            return  # no output of its own: it takes the place of what has its name, wherever that stands
         self.go_on()
-        self._shown.append(event)
+        if event.display_id is not None:
+            self._named[event.display_id] = content
+        self._shown.append({"output_type": "execute_result" if event.result else "display_data", "content": content})
 
     def clear(self, event: Cleared) -> None:
         self._clears_next = event.wait
@@ -316,14 +316,7 @@ class _Outputs:
         self._clears_next = False
 
     def bundles(self) -> tuple[dict[str, Any], ...]:
-        return tuple(
-            {
-                "output_type": "execute_result" if shown.result else "display_data",
-                "data": shown.data,
-                "metadata": shown.metadata,
-            }
-            for shown in self._shown
-        )
+        return tuple({"output_type": shown["output_type"], **shown["content"]} for shown in self._shown)
 
 
 class _Curve:
