@@ -23,7 +23,8 @@ from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets import Type
+from IPython.core.profiledir import ProfileDir
+from traitlets import Type, Unicode
 from traitlets.config import Config
 
 from container_magic.process.channel import Channel
@@ -97,6 +98,12 @@ class _Exit(ExitAutocall):
         raise SystemExit(code)
 
 
+class _NoProfile(ProfileDir):
+    """A profile that is nowhere: nothing is made for it, and nothing can be written there."""
+
+    location = Unicode("/nonexistent/ipython")
+
+
 class ContainShell(InteractiveShell):
     """IPython's shell with a channel for a front end."""
 
@@ -115,7 +122,7 @@ class ContainShell(InteractiveShell):
 
     def init_profile_dir(self, profile_dir: Any) -> None:  # noqa: ARG002 - IPython's signature
         """Make no directory: there is no profile."""
-        self.profile_dir = None
+        self.profile_dir = _NoProfile()
 
     def _exiter_default(self) -> ExitAutocall:
         return _Exit(self)  # type: ignore[no-untyped-call]
@@ -256,7 +263,7 @@ def _warm_up(shell: ContainShell) -> None:
 
 def _make() -> ContainShell:
     os.environ["MPLBACKEND"] = BACKEND  # of what is preloaded, too
-    # of IPython 9.0 to 9.17 only: its database would be a directory of the profile
+    # of an older IPython, which makes it whether it is used or not: its database would be a directory of the profile
     if hasattr(interactiveshell, "PickleShareDB"):
         interactiveshell.PickleShareDB = lambda _path: {}
     main = sys.modules["__main__"]
