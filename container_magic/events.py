@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-LimitName = Literal["memory", "wall", "cpu", "output"]
+LimitName = Literal["memory", "wall", "cpu", "output", "idle"]
 StreamName = Literal["stdout", "stderr"]
 
 
@@ -155,6 +155,10 @@ class Exited:
     exit_signal: int | None = None
     oom_killed: bool = False
     usage: Usage = field(default_factory=Usage)
+    session: Usage | None = None
+    """Of a session's cell: what the session has used so far."""
+    alive: bool = False
+    """Of a session's cell: the process goes on and waits for the next."""
     line: int | None = None
     """Of a cell that was ended: where its last statement of the top level begins, as it says itself; informative."""
 
@@ -207,6 +211,7 @@ def to_dict(event: Event) -> dict[str, Any]:
         fields["data"] = base64.b64encode(event.data).decode("ascii")
     elif isinstance(event, Exited):
         fields["usage"] = vars(event.usage)
+        fields["session"] = None if event.session is None else vars(event.session)
     elif isinstance(event, Created):
         fields["limits"] = [vars(limit) for limit in event.limits]
         fields["downgrades"] = [vars(downgrade) for downgrade in event.downgrades]
@@ -231,6 +236,7 @@ def from_dict(data: dict[str, Any]) -> Event:
         fields["notes"] = tuple(fields["notes"])
     elif cls is Exited:
         fields["usage"] = Usage(**fields["usage"])
+        fields["session"] = None if fields["session"] is None else Usage(**fields["session"])
     elif cls is Created:
         fields["limits"] = tuple(Limit(**limit) for limit in fields["limits"])
         fields["downgrades"] = tuple(Downgrade(**downgrade) for downgrade in fields["downgrades"])

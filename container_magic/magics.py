@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from container_magic.events import Cleared, Displayed, Failed, InputAsked, Outpu
 from container_magic.report import ReportBuilder, RunReport
 
 if TYPE_CHECKING:
-    from container_magic.verbs.run import Run
+    from container_magic.verbs.run import Run, RunRequest
 
 _USAGE = """Run a cell in a container: %%contain [options], the code below it.
 
@@ -128,12 +129,12 @@ ContainMagics.contain.__doc__ = _USAGE + options.help_text("magic")
 
 def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder, page: Page) -> None:
     """Run ``cell`` and show in the notebook what it writes and shows as it comes; every event goes to ``builder``."""
-    from container_magic.verbs.run import RunRequest, open_run
+    from container_magic.verbs.run import RunRequest
 
     streams = _Streams()
     request = RunRequest(spec=asked.spec, code=_encoded(cell), warm=asked.warm, html=asked.html)
     try:
-        with open_run(request) as run:
+        with _opened(request, asked.session) as run:
             for event in until_exited(run):
                 builder.add(event)
                 if isinstance(event, Output):
@@ -146,6 +147,23 @@ def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder, page: 
                     _answer(run, event)
     finally:
         streams.finish()
+
+
+@contextmanager
+def _opened(request: RunRequest, session: str | None) -> Iterator[Run]:
+    """Open a run of its own, or the next cell of a session."""
+    if session is None:
+        from container_magic.verbs.run import open_run
+
+        with open_run(request) as run:
+            yield run
+        return
+    from container_magic.verbs.sessions import open_cell
+
+    with open_cell(session, request) as (run, note):
+        if note:
+            sys.stderr.write(f"{note}\n")
+        yield run
 
 
 def _answer(run: Run, event: InputAsked) -> None:
@@ -249,7 +267,31 @@ def _version(words: list[str]) -> str:
     return f"contain {__version__}"
 
 
-_VERBS: dict[str, Callable[[list[str]], str]] = {"doctor": _doctor, "version": _version}
+def _sessions(words: list[str]) -> str:
+    from container_magic.display.tables import sessions_text
+    from container_magic.verbs.sessions import list_sessions
+
+    if words:
+        raise OptionError(f"unexpected argument {words[0]!r}; accepted: no argument")
+    return sessions_text(list_sessions())
+
+
+def _stop(words: list[str]) -> str:
+    from container_magic.verbs.sessions import stop_session
+
+    if not words:
+        raise OptionError("which session is to be stopped? accepted: %contain stop NAME ...")
+    for name in words:
+        stop_session(name)
+    return "\n".join(words)
+
+
+_VERBS: dict[str, Callable[[list[str]], str]] = {
+    "doctor": _doctor,
+    "sessions": _sessions,
+    "stop": _stop,
+    "version": _version,
+}
 _CELL_ONLY = {"run": "%%contain with the code below it"}
 
 

@@ -82,6 +82,8 @@ class RunReport:
     container_id: str = ""
     start: Literal["cold", "warm"] | None = None
     dropped_bytes: int = 0
+    session: Usage | None = None
+    """What the session has used so far, when the run is a session's cell; ``usage`` is the cell's own."""
     line: int | None = None
     """Of code that was ended: the line of its last statement, as it says itself; an error's traceback has its own."""
     index: int | None = None
@@ -199,6 +201,7 @@ class ReportBuilder:
             container_id=self._created.container_id,
             start=self._started.start if self._started else None,
             dropped_bytes=self._dropped_bytes,
+            session=exited.session,
             line=exited.line,
         )
 

@@ -81,6 +81,8 @@ class Watch:
     wall_seconds: float | None = None
     cpu_seconds: float | None = None
     output_bytes: int = 8 * 1024 * 1024
+    idle_seconds: float | None = None
+    """How long a session waits for its next cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,8 @@ class Process:
     user: str = ""
     """``UID[:GID]`` or ``NAME[:GROUP]``; empty = container root, without any capability."""
     rlimits: tuple[Rlimit, ...] = ()
+    session: bool = False
+    """Whether the interpreter lives on after its first cell and waits for the next."""
     preload: tuple[str, ...] = ()
     """Modules that the interpreter has imported before it is forked."""
     print_traceback: bool = True

@@ -348,6 +348,30 @@ OPTIONS: tuple[Option, ...] = (
         examples=("grade",),
     ),
     Option(
+        names=("--session",),
+        metavar="NAME",
+        parse=values.session_name,
+        fronts=_NOTEBOOK,
+        field="session",
+        section=RUN,
+        help=(
+            "keep the interpreter: the next cell with this name goes on in the same process; "
+            "%%contain sessions lists them, %%contain stop NAME ends one"
+        ),
+        examples=("work",),
+    ),
+    Option(
+        names=("--idle",),
+        metavar="DUR",
+        parse=values.duration,
+        fronts=_LASTING,
+        default="1h",
+        field="spec.watch.idle_seconds",
+        section=RUN,
+        help="end a session that has waited so long for its next cell; none = never",
+        examples=("10m", "8h"),
+    ),
+    Option(
         names=("--result",),
         metavar="NAME",
         parse=values.identifier,

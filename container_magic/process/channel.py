@@ -41,6 +41,23 @@ class Channel:
         self._owner = 0
         self._sequence = 0
         self._buffer = bytearray()
+        self._cells: list[bytes] = []
+
+    def next_cell(self, code: int) -> bytes | None:
+        """Say that a session's cell is over, and with which exit code; wait for the source of the next.
+
+        None when the client has closed its end.
+        """
+        with self._lock:
+            self._owner = _thread.get_ident()
+            try:
+                self._send({"op": "done", "seq": 0, "code": code}, [])
+                self._await(None)
+                return self._cells.pop(0) if self._cells else None
+            except OSError:
+                return None  # the code has closed it
+            finally:
+                self._owner = 0
 
     def show(
         self,
@@ -102,14 +119,20 @@ class Channel:
             for chunk in chunks:
                 self._socket.sendall(chunk)
 
-    def _await(self, sequence: int) -> dict[str, Any] | None:
-        """Wait for the answer to frame ``sequence``; earlier ones are of waits that were interrupted."""
+    def _await(self, sequence: int | None) -> dict[str, Any] | None:
+        """Wait for the answer to frame ``sequence``, or (None) for a cell.
+
+        Earlier answers are of waits that were interrupted; a cell that comes while a thread waits for an answer is
+        kept.
+        """
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         while True:
             for answer in self._answers():
-                if answer.get("seq") == sequence:
+                if sequence is not None and answer.get("seq") == sequence:
                     return answer
+            if sequence is None and self._cells:
+                return None
             poll.poll()
             with self._uninterrupted():
                 data = self._socket.recv(_READ_BYTES)
@@ -122,9 +145,14 @@ class Channel:
             head, body = LENGTHS.unpack_from(self._buffer)
             if len(self._buffer) < LENGTHS.size + head + body:
                 return
-            answer = json.loads(bytes(self._buffer[LENGTHS.size : LENGTHS.size + head]))
-            del self._buffer[: LENGTHS.size + head + body]
-            yield answer
+            middle, end = LENGTHS.size + head, LENGTHS.size + head + body
+            answer = json.loads(bytes(self._buffer[LENGTHS.size : middle]))
+            source = bytes(self._buffer[middle:end])
+            del self._buffer[:end]
+            if answer["op"] == "execute":
+                self._cells.append(source)
+            else:
+                yield answer
 
     @contextlib.contextmanager
     def _uninterrupted(self) -> Iterator[None]:

@@ -23,6 +23,7 @@ from container_magic.process.handshake import IPYTHON_SHELL, PLAIN_SHELL
 from container_magic.process.slot import exit_code_of, leave_error, set_line
 
 if TYPE_CHECKING:
+    from container_magic.process.channel import Channel
     from container_magic.spec import Process, ShellName
 
 # what Python itself calls code that comes from no file
@@ -36,7 +37,7 @@ class Shell(Protocol):
     def main_module(self) -> types.ModuleType:
         """Return the module that the source runs in."""
 
-    def attach(self, channel_fd: int) -> None:
+    def attach(self, channel_fd: int) -> Channel | None:
         """Show things on this channel from now on."""
 
     def run(self, source: bytes, filename: str, module: types.ModuleType) -> int:
@@ -49,8 +50,9 @@ class _Script:
     def main_module(self) -> types.ModuleType:
         return types.ModuleType("__main__")
 
-    def attach(self, channel_fd: int) -> None:
+    def attach(self, channel_fd: int) -> Channel | None:
         os.close(channel_fd)
+        return None
 
     def run(self, source: bytes, filename: str, module: types.ModuleType) -> int:
         exec(compile(source, filename, "exec", dont_inherit=True), module.__dict__)
@@ -74,6 +76,7 @@ class Interpreter:
         self._process = process
         self._slot = error_slot
         self._shell = _shell(process.shell, error_slot)
+        self._stopped = False
 
     def prepare(self) -> None:
         """Do what needs no code: forget this package, and touch, while nobody waits, what every cell will write to.
@@ -95,21 +98,39 @@ class Interpreter:
         it, printed to standard error as usual. ``channel_fd`` is where a shell shows things.
         """
         _open_streams()
-        if channel_fd is not None:
-            self._shell.attach(channel_fd)
+        channel = self._shell.attach(channel_fd) if channel_fd is not None else None
         filename, module = _prepare_main(self._shell.main_module(), source, self._process.args)
         sys.argv = list(self._process.args) or [""]
         signal.signal(signal.SIGINT, signal.default_int_handler)
         code = 1
         try:
             code = self._execute(source, filename, module)
+            if self._process.session and channel is not None:
+                code = self._live_on(channel, code, module)
         finally:
             _finish(code)
+
+    def _live_on(self, channel: Channel, code: int, module: types.ModuleType) -> int:
+        """Run a session's next cells in the same module, until there is none or the code ends the interpreter."""
+        number = 1
+        while not self._stopped:
+            # Ctrl-C means a cell: one that comes between two cells means none
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            source = channel.next_cell(code)
+            if source is None:
+                return code
+            number += 1
+            filename = f"<cell {number}>"
+            _remember(source, filename)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            code = self._execute(source, filename, module)
+        return code
 
     def _execute(self, source: bytes, filename: str, module: types.ModuleType) -> int:
         try:
             return self._shell.run(source, filename, module)
         except SystemExit as stop:
+            self._stopped = True
             return _exit_code(stop)
         except BaseException as error:
             error.__traceback__ = _own_frames(error, filename)
@@ -170,8 +191,14 @@ def _prepare_main(module: types.ModuleType, source: bytes, argv: Sequence[str]) 
         with contextlib.suppress(OSError), open(path, "xb") as file:  # a read-only root: no file, no spawn
             file.write(source)
             module.__file__ = path
-    linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
+    _remember(source, filename)
     return filename, module
+
+
+def _remember(source: bytes, filename: str) -> None:
+    """Let tracebacks show the lines of a source that is in no file."""
+    lines = source.decode("utf-8", errors="replace").splitlines(keepends=True)
+    linecache.cache[filename] = (len(source), None, lines, filename)
 
 
 def _show(error: BaseException) -> None:

@@ -184,13 +184,14 @@ class ContainShell(InteractiveShell):
         main: types.ModuleType = self.user_module
         return main
 
-    def attach(self, channel_fd: int) -> None:
+    def attach(self, channel_fd: int) -> Channel:
         """Show things on this channel, and ask there for input."""
         self.channel = Channel(channel_fd)
         os.environ.setdefault("MPLBACKEND", BACKEND)
         self.forget_results()
         builtins.input = self._input
         getpass.getpass = self._getpass
+        return self.channel
 
     def _input(self, prompt: object = "", /) -> str:
         return self._ask(prompt, password=False)

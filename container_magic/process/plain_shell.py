@@ -33,11 +33,12 @@ class PlainShell:
         """Return a module of its own."""
         return types.ModuleType("__main__")
 
-    def attach(self, channel_fd: int) -> None:
+    def attach(self, channel_fd: int) -> Channel:
         """Show things on this channel, and give the code ``display`` and ``clear_output`` as built-in names."""
         self._channel = Channel(channel_fd)
         builtins.display = self.display  # type: ignore[attr-defined]
         builtins.clear_output = self.clear_output  # type: ignore[attr-defined]
+        return self._channel
 
     def display(
         self,

@@ -44,6 +44,11 @@ def read_error(slot: mmap.mmap) -> bytes:
     return slot[_HEAD.size : _HEAD.size + length] if 0 < length <= len(slot) - _HEAD.size else b""
 
 
+def clear(slot: mmap.mmap) -> None:
+    """Forget error and line."""
+    slot[: _HEAD.size] = bytes(_HEAD.size)
+
+
 def exit_code_of(error: BaseException) -> int:
     """Return what Python exits with when nobody catches ``error``."""
     return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1

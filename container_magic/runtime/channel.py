@@ -60,7 +60,12 @@ class _Input(msgspec.Struct, tag_field="op", tag="input", forbid_unknown_fields=
     password: bool = False
 
 
-Header = _Display | _Result | _Clear | _Input
+class _Done(msgspec.Struct, tag_field="op", tag="done", forbid_unknown_fields=True):
+    seq: _Sequence
+    code: Annotated[int, msgspec.Meta(ge=0, le=255)]
+
+
+Header = _Display | _Result | _Clear | _Input | _Done
 _decoder: msgspec.json.Decoder[Header] = msgspec.json.Decoder(Header)
 
 
@@ -125,6 +130,8 @@ class Channel:
         self._left = {"outputs": MOST_OUTPUTS, "updates": MOST_UPDATES}
         self._bytes_left = MOST_DISPLAY_BYTES
         self._flood_bytes_left = FLOOD_BYTES
+        self.done: int | None = None
+        """Exit code of a session's cell that is over, as the payload says."""
         self.idle = False
         """The last read found nothing."""
         self.not_shown = 0
@@ -172,6 +179,9 @@ class Channel:
             event: Event | None = self._displayed(header, body)
         elif len(body):
             raise ChannelError("a frame that shows nothing has a body")
+        elif isinstance(header, _Done):
+            self.done = header.code
+            return None
         elif not self._may("updates"):
             event = None
         elif isinstance(header, _Input):
@@ -189,6 +199,16 @@ class Channel:
         if self._asked:
             self._answer({"op": "input", "seq": self._asked.pop(), "text": text})
 
+    def execute(self, source: bytes, html: HtmlMode) -> None:
+        """Send a session's next cell; its caps are its own."""
+        self._html = html
+        self._left = {"outputs": MOST_OUTPUTS, "updates": MOST_UPDATES}
+        self._bytes_left = MOST_DISPLAY_BYTES
+        self._flood_bytes_left = FLOOD_BYTES
+        self.done, self.not_shown = None, 0
+        self._asked.clear()
+        self._send({"op": "execute"}, source)
+
     def pump(self) -> None:
         """Write as much of the answers as the payload takes now."""
         try:
@@ -204,9 +224,12 @@ class Channel:
         self._socket.close()
 
     def _answer(self, answer: dict[str, Any]) -> None:
+        self._send(answer, b"")
+
+    def _send(self, header: dict[str, Any], body: bytes) -> None:
         # ASCII, because a line of input may hold half a surrogate pair
-        head = json.dumps(answer).encode()
-        self._outbox += LENGTHS.pack(len(head), 0) + head
+        head = json.dumps(header).encode()
+        self._outbox += LENGTHS.pack(len(head), len(body)) + head + body
         self.pump()
 
     def _displayed(self, header: _Display, body: memoryview) -> Displayed | None:

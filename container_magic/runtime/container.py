@@ -18,6 +18,7 @@ from container_magic.process import handshake
 from container_magic.runtime.clone import Child, clone_child
 from container_magic.runtime.connection import Connection, Order
 from container_magic.runtime.measure import Gauge
+from container_magic.runtime.session_watch import SessionWatcher
 from container_magic.runtime.state import StateDirectory
 from container_magic.runtime.volumes import Trees, copy_trees
 from container_magic.runtime.watch import Watcher
@@ -174,7 +175,7 @@ class Container:
         init, plan = self._init, self._plan
         gauge = Gauge(self._cgroup, init.pid)
         memory_bytes = plan.substitutes.watched_memory_bytes
-        watcher = Watcher(
+        watcher = (SessionWatcher if plan.spec.process.session else Watcher)(
             plan.spec.watch,
             gauge,
             self._connection,

@@ -26,12 +26,19 @@ class Intake:
     """The client's ends of a payload's standard output, standard error and channel.
 
     ``poll`` is told what to wait for, once ``listen`` is called; ``end_run`` is called when more comes than anybody
-    can want, or what is no frame.
+    can want, or what is no frame; ``cell_over``, with its exit code, when the payload says that a session's cell is.
     """
 
-    def __init__(self, poll: select.epoll, output_bytes: int, end_run: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        poll: select.epoll,
+        output_bytes: int,
+        end_run: Callable[[], None],
+        cell_over: Callable[[int], None],
+    ) -> None:
         self._poll = poll
         self._end_run = end_run
+        self._cell_over = cell_over
         self._gate = OutputGate(output_bytes)
         self._streams: dict[int, StreamName] = {}
         self._channel: Channel | None = None
@@ -59,7 +66,9 @@ class Intake:
             yield fds
 
     def listen(self) -> None:
-        """Wait for what comes, from now on."""
+        """Wait for what comes, from now on; once more does nothing."""
+        if self._listening:
+            return
         self._listening = True
         for fd in self._streams:
             self._poll.register(fd, select.EPOLLIN)
@@ -76,18 +85,29 @@ class Intake:
         """Read once from ``fd`` and yield what that brings."""
         return self._read(fd) if fd in self._streams else self._read_channel()
 
+    def execute(self, source: bytes, html: HtmlMode, output_bytes: int) -> None:
+        """Send a session's next cell, whose caps are its own."""
+        self._gate = OutputGate(output_bytes)
+        self._flood_reported, self._not_shown = False, 0
+        if self._channel is not None:
+            self._channel.execute(source, html)
+            self._wait_for_channel()
+
     def reply(self, text: str | None) -> None:
         """Answer the code that asked for input."""
         if self._channel is not None:
             self._channel.reply(text)
             self._wait_for_channel()
 
-    def drain(self) -> Iterator[Event]:
-        """Yield the rest: every process is dead, and what the ends hold now is all there will be."""
-        yield from self._read_channel()
-        while self._channel is not None and not self._channel.idle:
+    def drain(self, *, alive: bool = False) -> Iterator[Event]:
+        """Yield the rest: every process is dead (or a session's cell over), and what the ends hold now is all."""
+        if not alive:
             yield from self._read_channel()
-        self._close_channel()
+            while self._channel is not None and not self._channel.idle:
+                yield from self._read_channel()
+            self._close_channel()
+        elif self._channel is not None:
+            self._not_shown += self._channel.not_shown
         for fd in list(self._streams):
             yield from self._read_all(fd)
         yield from self._gate.finish()
@@ -139,6 +159,8 @@ class Intake:
                 event = channel.handle(header, body)
                 if event is not None:
                     yield event
+                if channel.done is not None:
+                    self._cell_over(channel.done)
         except EOFError:
             self._close_channel()
         except ValueError as error:

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from container_magic import errors
-from container_magic.errors import ContainError, InternalError
-from container_magic.events import Created, Deleted, Event, Exited, Failed, Started
+from container_magic.errors import ContainError, InternalError, StateError
+from container_magic.events import Created, Deleted, Event, Exited, Failed, LimitReached, Started, Usage
 from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process import handshake
@@ -28,6 +28,14 @@ from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:
     from container_magic.sanitize import HtmlMode
+
+_LIMITS_IN_WORDS = {
+    "memory": "its memory limit was reached",
+    "wall": "a cell took longer than its --timeout",
+    "cpu": "its CPU time was used up",
+    "output": "a cell wrote more than anybody can want",
+    "idle": "it has waited too long for a cell",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +77,11 @@ class Run:
         self._events: deque[Event] = deque()
         self._created: Created | None = None
         self._finished = self._started = self._exited = False
-        self._closed = False
+        self._closed = self._alive = False
+        self._cells = 0
+        self.ended_because = ""
+        """Of a session that is over: why."""
+        self.session_usage: Usage | None = None
         self._interrupts = 0
         self._poll = select.epoll()
         self._intake = self._new_intake()
@@ -108,8 +120,50 @@ class Run:
 
     def _new_intake(self) -> Intake:
         return Intake(
-            self._poll, self.plan.spec.watch.output_bytes, lambda: self._worker.command("kill", reason="output")
+            self._poll,
+            self.plan.spec.watch.output_bytes,
+            end_run=lambda: self._worker.command("kill", reason="output"),
+            cell_over=lambda code: self._worker.command("done", code=code),
         )
+
+    def next_cell(self, request: RunRequest) -> None:
+        """Run a session's next cell: its events follow, as those of a run.
+
+        Raises:
+            StateError: The session is over.
+        """
+        if not self.is_alive():
+            raise StateError(f"the session is over: {self.ended_because or 'its process was killed'}")
+        self._begun = time.monotonic()
+        self._request = request
+        self._started = self._exited = self._alive = False
+        self._interrupts = 0
+        if self._created is not None:  # each cell's events begin with it: its report names container and limits
+            self._events.append(self._created)
+        self._worker.next_cell(request.spec.watch.wall_seconds)
+
+    def is_alive(self) -> bool:
+        """Whether a session waits for its next cell; ``ended_because`` says why not."""
+        if self._alive and not self._worker.lost:
+            for event in self._worker.receive():
+                self._note_end(event)
+                self._alive = self._alive and not isinstance(event, (Deleted, Failed))
+        return self._alive and not self._worker.lost and not self._closed
+
+    def _note_end(self, event: Event) -> None:
+        """Keep in words why a session is over."""
+        if isinstance(event, LimitReached):
+            self.ended_because = _LIMITS_IN_WORDS[event.limit]
+        elif isinstance(event, Failed):
+            self.ended_because = event.message
+        elif isinstance(event, Exited) and not event.alive and not self.ended_because:
+            by = f"with exit code {event.exit_code}" if event.exit_signal is None else f"by signal {event.exit_signal}"
+            self.ended_because = f"its interpreter was ended {by}"
+
+    @property
+    def container_id(self) -> str:
+        """Id of the container, empty before it is made."""
+        return self._created.container_id if self._created is not None else ""
 
     def reply(self, text: str | None) -> None:
         """Answer the code that asked for input (``InputAsked``); None: there is nobody to answer."""
@@ -189,6 +243,7 @@ class Run:
         return True
 
     def _take(self, event: Event) -> None:
+        self._note_end(event)
         if isinstance(event, Created):
             if self._created is not None:
                 return  # the next run's container
@@ -198,12 +253,18 @@ class Run:
         elif isinstance(event, Started):
             self._started = True
             self._intake.listen()  # not before: the first output comes after the news that the code runs
+            if self._cells:
+                request = self._request
+                self._intake.execute(request.code or b"", request.html, request.spec.watch.output_bytes)
+            self._cells += 1
             event = replace(event, startup_seconds=round(time.monotonic() - self._begun, 6))
         elif isinstance(event, Exited):
-            self._events.extend(self._intake.drain())
-            self._exited = True
+            self._events.extend(self._intake.drain(alive=event.alive))
+            self._exited, self._alive, self.session_usage = True, event.alive, event.session
         elif isinstance(event, Deleted) and not self._exited and self._created is None:
             return  # the last of the container before
+        elif isinstance(event, Deleted) and self._cells and not self._started:
+            event = Failed(message="the session ended before its next cell began", kind="StateError")
         if isinstance(event, (Deleted, Failed)) and (self._exited or not self._started):
             self._finished = isinstance(event, Deleted) or not self._started
         self._events.append(event)
@@ -228,7 +289,7 @@ class Run:
         self._zygote.runs.discard(id(self))
         self._intake.close()
         self._poll.close()
-        if not self._exited or self._worker.lost:
+        if not self._exited or self._alive or self._worker.lost:
             self._worker.end()
             return
         size = self._request.warm
