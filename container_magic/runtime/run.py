@@ -289,7 +289,7 @@ class Run:
         self._zygote.runs.discard(id(self))
         self._intake.close()
         self._poll.close()
-        if not self._exited or self._alive or self._worker.lost:
+        if not self._exited or self._worker.lost or self.plan.spec.process.session:
             self._worker.end()
             return
         size = self._request.warm
