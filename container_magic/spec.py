@@ -81,7 +81,7 @@ class Watch:
     wall_seconds: float | None = None
     cpu_seconds: float | None = None
     output_bytes: int = 8 * 1024 * 1024
-    idle_seconds: float | None = None
+    idle_seconds: float | None = 3600.0
     """How long a session waits for its next cell."""
 
 

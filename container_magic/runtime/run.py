@@ -148,7 +148,11 @@ class Run:
             for event in self._worker.receive():
                 self._note_end(event)
                 self._alive = self._alive and not isinstance(event, (Deleted, Failed))
-        return self._alive and not self._worker.lost and not self._closed
+            if self._alive and self._worker.lost:  # killed: what it has left is removed here
+                self._alive = False
+                with contextlib.suppress(ContainError, OSError):
+                    self._zygote.sweep()
+        return self._alive and not self._closed
 
     def _note_end(self, event: Event) -> None:
         """Keep in words why a session is over."""

@@ -234,3 +234,57 @@ def test_tab_completes_options(kernel):
     line = "%%contain --cpu-t"
     reply = kernel.reply(kernel.client.complete(line, len(line)))
     assert reply["matches"] == ["--cpu-time"]
+
+
+def test_session_keeps_names_and_ends_by_name(kernel):
+    """Two cells share an interpreter; the table names it; after ``stop`` the name begins anew."""
+    kernel.run(f"%%contain {LIMITS} --session work\nx = 20 + 22")
+    second = kernel.run("%%contain --session work\nx")
+    table = kernel.run("%contain sessions")
+    stopped = kernel.run("%contain stop work")
+    anew = kernel.run("%%contain --session work\nprint('x' in dir())")
+    kernel.run("%contain stop work")
+
+    assert second.of("execute_result")[0]["data"]["text/plain"] == "42"
+    assert "work" in table.text("stdout") and "idle" in table.text("stdout")
+    assert stopped.text("stdout") == "work\n"
+    assert anew.text("stdout") == "False\n"
+
+
+def test_session_that_died_says_why_and_begins_anew(kernel):
+    """The cell that it died in has the verdict, the next one a note."""
+    kernel.run(f"%%contain {LIMITS} --session fragile\nkept = 1")
+    died = kernel.run("%%contain --session fragile --timeout 500ms\nimport time\ntime.sleep(20)")
+    anew = kernel.run("%%contain --session fragile\nprint('alive', 'kept' in dir())")
+    kernel.run("%contain stop fragile")
+
+    assert died.of("error")[0]["ename"] == "TimeLimit"
+    assert "session 'fragile' is over" in anew.text("stderr") and "--timeout" in anew.text("stderr")
+    assert anew.text("stdout") == "alive False\n"
+
+
+def test_session_with_other_options_is_refused(kernel):
+    """A container that stands cannot take on other limits; nothing is lost."""
+    kernel.run(f"%%contain {LIMITS} --session firm\nx = 1")
+    refused = kernel.run("%%contain --mem 100M --session firm\nx = 2")
+    after = kernel.run(f"%%contain {LIMITS} --session firm\nprint(x)")
+    kernel.run("%contain stop firm")
+
+    assert "other options" in refused.of("error")[0]["evalue"]
+    assert after.text("stdout") == "1\n"
+
+
+def test_interrupt_of_a_sessions_cell_keeps_its_state(kernel):
+    """The stop button ends the cell, with the line where it was."""
+    kernel.run(f"%%contain {LIMITS} --session held\nx = 'kept'")
+    request = kernel.send("%%contain --session held\nimport time\nprint('started')\ntime.sleep(30)")
+    kernel.collect(request, until="started")
+    kernel.manager.interrupt_kernel()
+    stopped = kernel.collect(request)
+    after = kernel.run("%%contain --session held\nprint(x)")
+    kernel.run("%contain stop held")
+
+    (error,) = stopped.of("error")
+    assert error["ename"] == "KeyboardInterrupt"
+    assert "time.sleep(30)" in "\n".join(error["traceback"])
+    assert after.text("stdout") == "kept\n"
