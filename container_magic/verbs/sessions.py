@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from typing import Any
 from container_magic.errors import NotFoundError, OptionError, StateError
 from container_magic.events import Usage, until_exited
 from container_magic.options import for_shell, from_keywords
+from container_magic.options.table import OPTIONS
 from container_magic.report import ReportBuilder, RunReport
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.run import Run, RunRequest
@@ -47,8 +48,6 @@ class Session:
 
     def __init__(self, **options: Any) -> None:
         chosen = from_keywords(options)
-        if chosen.spec.process.kind != "python":
-            raise OptionError(f"a session runs Python: {chosen.lang} cannot be kept from cell to cell")
         self._request = RunRequest(spec=session_spec(chosen.spec), code=None, html=chosen.html)
         self._keeper = _Keeper()
 
@@ -167,11 +166,19 @@ class _Keeper:
         )
 
 
+_FIXED = ("spec.process", "spec.root", "spec.mounts", "spec.resources", "spec.network", "spec.hostname")
+_ALSO = {"spec.resources.cpus": ("spec.resources.cpuset_cpus",)}
 _named: dict[str, _Keeper] = {}
 
 
 def session_spec(spec: ContainerSpec) -> ContainerSpec:
-    """Return ``spec`` for a session: IPython's shell, kept."""
+    """Return ``spec`` for a session: IPython's shell, kept.
+
+    Raises:
+        OptionError: Something else than Python is to run the code.
+    """
+    if spec.process.kind != "python":
+        raise OptionError(f"a session runs Python: {spec.process.args[0]} cannot be kept from cell to cell")
     spec = for_shell(spec, "ipython")
     return replace(spec, process=replace(spec.process, session=True, print_traceback=False))
 
@@ -203,13 +210,19 @@ def open_cell(name: str, request: RunRequest) -> Iterator[tuple[Run, str]]:
 
 def _check_same(name: str, before: ContainerSpec, now: ContainerSpec) -> None:
     """Refuse options that a container which stands cannot take on; limits of time and output are each cell's."""
-    if dataclasses.replace(now, watch=before.watch, explicit=()) == dataclasses.replace(before, explicit=()):
-        return
-    said = ", ".join(f"--{word.replace('_', '-')}" for word in now.explicit) or "other defaults"
-    raise OptionError(
-        f"session {name!r} was started with other options than {said}",
-        hint=f"%contain stop {name}, then begin it anew; or leave the options away",
-    )
+    for option in OPTIONS:
+        if not set(option.keywords) & set(now.explicit) or not option.field.startswith(_FIXED):
+            continue
+        fields = [option.field, *_ALSO.get(option.field, ())]
+        if any(_field(now, field) != _field(before, field) for field in fields):
+            raise OptionError(
+                f"session {name!r} was started with another {option.name}",
+                hint=f"%contain stop {name}, then begin it anew; or leave the option away",
+            )
+
+
+def _field(spec: ContainerSpec, path: str) -> Any:
+    return functools.reduce(getattr, path.split(".")[1:], spec)
 
 
 def list_sessions() -> list[SessionInfo]:

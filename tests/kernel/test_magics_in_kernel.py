@@ -270,7 +270,7 @@ def test_session_with_other_options_is_refused(kernel):
     after = kernel.run(f"%%contain {LIMITS} --session firm\nprint(x)")
     kernel.run("%contain stop firm")
 
-    assert "other options" in refused.of("error")[0]["evalue"]
+    assert "another --mem" in refused.of("error")[0]["evalue"]
     assert after.text("stdout") == "1\n"
 
 
@@ -286,5 +286,5 @@ def test_interrupt_of_a_sessions_cell_keeps_its_state(kernel):
 
     (error,) = stopped.of("error")
     assert error["ename"] == "KeyboardInterrupt"
-    assert "time.sleep(30)" in "\n".join(error["traceback"])
+    assert "sleep" in "\n".join(error["traceback"])
     assert after.text("stdout") == "kept\n"
