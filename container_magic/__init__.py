@@ -14,6 +14,7 @@ _EXPORTS = {
     "run": "container_magic.verbs.run",
     "stream": "container_magic.verbs.run",
     "map": "container_magic.verbs.map",
+    "Session": "container_magic.verbs.sessions",
     "RunReport": "container_magic.report",
     "ContainError": "container_magic.errors",
     "OptionError": "container_magic.errors",

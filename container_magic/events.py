@@ -8,11 +8,12 @@ monotonic clock since ``Started`` unless a field says otherwise.
 from __future__ import annotations
 
 import base64
+import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-LimitName = Literal["memory", "wall", "cpu", "output"]
+LimitName = Literal["memory", "wall", "cpu", "output", "idle"]
 StreamName = Literal["stdout", "stderr"]
 
 
@@ -95,6 +96,37 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Displayed:
+    """Something rich that the code showed, made safe: ``data`` and ``metadata`` by MIME type, as in nbformat.
+
+    ``display_id`` is the code's own name for it; with ``update`` it takes the place of what was shown under that name.
+    ``result``: it is the value of the last expression. ``notes`` say what was left out, and why.
+    """
+
+    data: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    display_id: str | None = None
+    update: bool = False
+    result: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleared:
+    """The code cleared what it had shown; with ``wait`` when the next thing is shown."""
+
+    wait: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputAsked:
+    """The code waits for a line of input; the text is its own. Without ``Run.reply`` it waits for ever."""
+
+    prompt: str
+    password: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampled:
     """One point of the run's curve."""
 
@@ -136,6 +168,12 @@ class Exited:
     exit_signal: int | None = None
     oom_killed: bool = False
     usage: Usage = field(default_factory=Usage)
+    session: Usage | None = None
+    """Of a session's cell: what the session has used so far."""
+    alive: bool = False
+    """Of a session's cell: the process goes on and waits for the next."""
+    line: int | None = None
+    """Of a cell that was ended: where its last statement of the top level begins, as it says itself; informative."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +212,9 @@ Event = (
     Created
     | Started
     | Output
+    | Displayed
+    | Cleared
+    | InputAsked
     | Sampled
     | LimitReached
     | Interrupted
@@ -185,7 +226,7 @@ Event = (
     | Deleted
 )
 
-_TYPES: dict[str, type] = {cls.__name__: cls for cls in get_args(Event)}
+_TYPES: dict[str, type] = {cls.__name__: cls for cls in typing.get_args(Event)}
 
 
 def until_exited(running: Iterable[Event]) -> Iterator[Event]:
@@ -196,14 +237,24 @@ def until_exited(running: Iterable[Event]) -> Iterator[Event]:
             return
 
 
+def _usage_to_dict(usage: Usage) -> dict[str, Any]:
+    devices = usage.io_devices
+    return vars(usage) | {"io_devices": devices and [vars(device) for device in devices]}
+
+
+def _usage_from_dict(fields: dict[str, Any]) -> Usage:
+    devices = fields.get("io_devices")
+    return Usage(**fields | {"io_devices": None if devices is None else tuple(DeviceIO(**one) for one in devices)})
+
+
 def to_dict(event: Event) -> dict[str, Any]:
     """Return ``event`` as plain JSON types; ``type`` names its class, ``data`` of an ``Output`` is base64."""
     fields = {"type": type(event).__name__, **vars(event)}
     if isinstance(event, Output):
         fields["data"] = base64.b64encode(event.data).decode("ascii")
     elif isinstance(event, Exited):
-        devices = event.usage.io_devices
-        fields["usage"] = vars(event.usage) | {"io_devices": devices and [vars(device) for device in devices]}
+        fields["usage"] = _usage_to_dict(event.usage)
+        fields["session"] = None if event.session is None else _usage_to_dict(event.session)
     elif isinstance(event, Created):
         fields["limits"] = [vars(limit) for limit in event.limits]
         fields["downgrades"] = [vars(downgrade) for downgrade in event.downgrades]
@@ -226,11 +277,11 @@ def from_dict(data: dict[str, Any]) -> Event:
         fields["traceback"] = tuple(fields["traceback"])
     elif cls is FilesChanged:
         fields |= {name: tuple(fields[name]) for name in ("written", "deleted")}
+    elif cls is Displayed:
+        fields["notes"] = tuple(fields["notes"])
     elif cls is Exited:
-        usage = fields["usage"]
-        devices = usage.get("io_devices")
-        devices = None if devices is None else tuple(DeviceIO(**device) for device in devices)
-        fields["usage"] = Usage(**usage | {"io_devices": devices})
+        fields["usage"] = _usage_from_dict(fields["usage"])
+        fields["session"] = None if fields["session"] is None else _usage_from_dict(fields["session"])
     elif cls is Created:
         fields["limits"] = tuple(Limit(**limit) for limit in fields["limits"])
         fields["downgrades"] = tuple(Downgrade(**downgrade) for downgrade in fields["downgrades"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,16 @@ from container_magic import options
 from container_magic.display import StreamDecoder, report_full, report_full_html, report_line, report_line_html
 from container_magic.display.failure import failure
 from container_magic.display.live import EVERY_SECONDS
+from container_magic.display.notebook import Page, ask
 from container_magic.errors import ContainError, OptionError
-from container_magic.events import Failed, Output, StreamName, until_exited
+from container_magic.events import Cleared, Displayed, Failed, InputAsked, Output, StreamName, until_exited
 from container_magic.options.completion import at_cursor
 from container_magic.options.near import nearest
 from container_magic.report import ReportBuilder, RunReport
 
 if TYPE_CHECKING:
     from container_magic.display.cell import CellLine
+    from container_magic.verbs.run import Run, RunRequest
 
 _LOG_BYTES = 2 * 1024 * 1024
 """How much of a log a notebook shows: a Jupyter server drops what comes faster than some megabytes per second."""
@@ -86,12 +89,15 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             raise OptionError("the cell is empty: there is nothing to run")
         from container_magic.verbs.run import dry_run
 
+        # the error becomes the cell's own output: printed by the container as well it would be there twice
+        process = replace(asked.spec.process, print_traceback=False)
+        asked = replace(asked, spec=options.for_shell(replace(asked.spec, process=process), "ipython"))
         if asked.dry_run:
             print("\n".join(dry_run(asked.spec).describe()))  # noqa: T201 - a magic's answer goes to stdout
             return
         builder = ReportBuilder()
         try:
-            _stream(asked, cell, builder, self._line(asked))
+            _stream(asked, cell, builder, Page(self.shell, self._line(asked)))
         except ContainError as error:
             builder.add(Failed(message=error.message, hint=error.hint, kind=type(error).__name__))
             raise
@@ -99,7 +105,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             report = builder.report()
             self.shell.user_ns.update({name: report for name in ("_contain", asked.result) if name})
         _show(report, "none" if asked.quiet else asked.report)
-        _fail(report, raise_error=asked.raise_error)
+        _fail(report, cell, raise_error=asked.raise_error)
 
     def _line(self, asked: options.RunOptions) -> CellLine | None:
         """Return the line that tells how a long cell is getting on: in a notebook, unless no report is wanted."""
@@ -144,28 +150,57 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 ContainMagics.contain.__doc__ = _USAGE + options.help_text("magic")
 
 
-def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder, line: CellLine | None) -> None:
-    """Run ``cell`` and write its output to the notebook's streams as it comes; every event goes to ``builder``."""
-    from container_magic.verbs.run import RunRequest, open_run
+def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder, page: Page) -> None:
+    """Run ``cell`` and show in the notebook what it writes and shows as it comes; every event goes to ``builder``."""
+    from container_magic.verbs.run import RunRequest
 
-    streams = _Streams(line)
-    # the error becomes the cell's own output: printed by the container as well it would be there twice
-    spec = replace(asked.spec, process=replace(asked.spec.process, print_traceback=False))
+    streams = _Streams(page.line)
+    request = RunRequest(spec=asked.spec, code=_encoded(cell), warm=asked.warm, html=asked.html)
     try:
-        with open_run(RunRequest(spec=spec, code=_encoded(cell), warm=asked.warm)) as run:
-            if line is not None:
-                run.when_idle(EVERY_SECONDS, line.tick)
+        with _opened(request, asked.session) as run:
+            if page.line is not None:
+                run.when_idle(EVERY_SECONDS, page.line.tick)
             for event in until_exited(run):
                 builder.add(event)
                 if isinstance(event, Output):
                     streams.write(event)
-                if line is not None:
-                    line.add(event)
-                    line.tick()
+                elif isinstance(event, Displayed):
+                    page.show(event)
+                elif isinstance(event, Cleared):
+                    page.clear(event)
+                elif isinstance(event, InputAsked):
+                    _answer(run, event)
+                if page.line is not None:
+                    page.line.add(event)
+                    page.line.tick()
     finally:
         streams.finish()
-        if line is not None:
-            line.finish()
+        if page.line is not None:
+            page.line.finish()
+
+
+@contextmanager
+def _opened(request: RunRequest, session: str | None) -> Iterator[Run]:
+    """Open a run of its own, or the next cell of a session."""
+    if session is None:
+        from container_magic.verbs.run import open_run
+
+        with open_run(request) as run:
+            yield run
+        return
+    from container_magic.verbs.sessions import open_cell
+
+    with open_cell(session, request) as (run, note):
+        if note:
+            sys.stderr.write(f"{note}\n")
+        yield run
+
+
+def _answer(run: Run, event: InputAsked) -> None:
+    try:
+        run.reply(ask(event))
+    except KeyboardInterrupt:
+        run.on_sigint()
 
 
 def _encoded(cell: str) -> bytes:
@@ -216,8 +251,8 @@ def _show(report: RunReport, how: str) -> None:
     display({"text/plain": text(report), "text/html": html(report)}, raw=True)  # type: ignore[no-untyped-call]
 
 
-def _fail(report: RunReport, *, raise_error: bool) -> None:
-    error = failure(report)
+def _fail(report: RunReport, cell: str, *, raise_error: bool) -> None:
+    error = failure(report, cell)
     if error is None:
         return
     if raise_error:
@@ -279,7 +314,32 @@ def _version(words: list[str]) -> str:
     return f"contain {__version__}"
 
 
-_VERBS: dict[str, Callable[[list[str]], str]] = {"doctor": _doctor, "logs": _logs, "version": _version}
+def _sessions(words: list[str]) -> str:
+    from container_magic.display.tables import sessions_text
+    from container_magic.verbs.sessions import list_sessions
+
+    if words:
+        raise OptionError(f"unexpected argument {words[0]!r}; accepted: no argument")
+    return sessions_text(list_sessions())
+
+
+def _stop(words: list[str]) -> str:
+    from container_magic.verbs.sessions import stop_session
+
+    if not words:
+        raise OptionError("which session is to be stopped? accepted: %contain stop NAME ...")
+    for name in words:
+        stop_session(name)
+    return "\n".join(words)
+
+
+_VERBS: dict[str, Callable[[list[str]], str]] = {
+    "doctor": _doctor,
+    "logs": _logs,
+    "sessions": _sessions,
+    "stop": _stop,
+    "version": _version,
+}
 _CELL_ONLY = {"run": "%%contain with the code below it"}
 
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from container_magic.events import (
+    Cleared,
     CodeError,
     Created,
+    Displayed,
     Downgrade,
     Event,
     Exited,
@@ -71,7 +73,8 @@ class RunReport:
     stdout: str = ""
     stderr: str = ""
     outputs: tuple[dict[str, Any], ...] = ()
-    """Rich outputs as MIME bundles; plain cells have none."""
+    """What the code showed, as nbformat has it (``output_type``, ``data``, ``metadata``), made safe; in the order in
+    which it was shown, after what it cleared and updated."""
     error: CodeError | None = None
     """The error as the code itself says it; for ``INTERNAL_ERROR`` the name and message of the sandbox's own."""
     usage: ReportUsage = field(default_factory=ReportUsage)
@@ -85,6 +88,10 @@ class RunReport:
     """Files that the run changed; None unless it was asked for."""
     log_path: str | None = None
     """File on the host with the whole output, when some of it was left out here."""
+    session: Usage | None = None
+    """What the session has used so far, when the run is a session's cell; ``usage`` is the cell's own."""
+    line: int | None = None
+    """Of code that was ended: the line of its last statement, as it says itself; an error's traceback has its own."""
     index: int | None = None
     """Number of the input, from 0, when the run is one of ``map``."""
 
@@ -160,10 +167,13 @@ class ReportBuilder:
         self._log_path: str | None = None
         self._changes: FilesChanged | None = None
         self._curve = _Curve()
+        self._outputs = _Outputs()
         self._handlers: dict[type, Callable[[Any], None]] = {
             Created: self._on_created,
             Started: self._on_started,
             Output: self._on_output,
+            Displayed: self._outputs.add,
+            Cleared: self._outputs.clear,
             Sampled: self._curve.add,
             LimitReached: self._on_limit,
             Interrupted: self._on_interrupted,
@@ -192,6 +202,7 @@ class ReportBuilder:
             truncated=bool(self._dropped_bytes) or "output" in self._reached,
             stdout=self._text["stdout"].decoded(),
             stderr=self._text["stderr"].decoded(),
+            outputs=self._outputs.bundles(),
             error=self._last_error(),
             usage=self._usage(exited.usage),
             limits=self._created.limits,
@@ -202,6 +213,8 @@ class ReportBuilder:
             dropped_bytes=self._dropped_bytes,
             changes=self._changes,
             log_path=self._log_path,
+            session=exited.session,
+            line=exited.line,
         )
 
     def _verdict(self) -> Verdict:
@@ -242,6 +255,7 @@ class ReportBuilder:
 
     def _on_output(self, event: Output) -> None:
         self._text[event.stream].add(event)
+        self._outputs.go_on()
         self._dropped_bytes += event.dropped_bytes
 
     def _on_limit(self, event: LimitReached) -> None:
@@ -290,6 +304,41 @@ class _Text:
         return first + "".join(
             dropped_marker(count) + piece for count, piece in zip(self._dropped, others, strict=True)
         )
+
+
+class _Outputs:
+    """What was shown, as a front end would hold it now; outputs of one name share what they show."""
+
+    def __init__(self) -> None:
+        self._shown: list[dict[str, Any]] = []
+        self._named: dict[str, dict[str, Any]] = {}
+        self._clears_next = False
+
+    def add(self, event: Displayed) -> None:
+        content: dict[str, Any] = {}
+        if event.display_id is not None:
+            content = self._named.get(event.display_id, content)
+        content |= {"data": event.data, "metadata": event.metadata}
+        if event.update:
+            return  # no output of its own: it takes the place of what has its name, wherever that stands
+        self.go_on()
+        if event.display_id is not None:
+            self._named[event.display_id] = content
+        self._shown.append({"output_type": "execute_result" if event.result else "display_data", "content": content})
+
+    def clear(self, event: Cleared) -> None:
+        self._clears_next = event.wait
+        if not event.wait:
+            self._shown.clear()
+
+    def go_on(self) -> None:
+        """Clear what was to be cleared when the next thing comes."""
+        if self._clears_next:
+            self._shown.clear()
+        self._clears_next = False
+
+    def bundles(self) -> tuple[dict[str, Any], ...]:
+        return tuple({"output_type": shown["output_type"], **shown["content"]} for shown in self._shown)
 
 
 class _Curve:

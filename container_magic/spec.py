@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 NetworkMode = typing.Literal["none", "host"]
 ProcessKind = typing.Literal["python", "exec"]
+ShellName = typing.Literal["script", "plain", "ipython"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ class Watch:
     wall_seconds: float | None = None
     cpu_seconds: float | None = None
     output_bytes: int = 8 * 1024 * 1024
+    idle_seconds: float | None = 3600.0
+    """How long a session waits for its next cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +112,14 @@ class Process:
     user: str = ""
     """``UID[:GID]`` or ``NAME[:GROUP]``; empty = container root, without any capability."""
     rlimits: tuple[Rlimit, ...] = ()
+    session: bool = False
+    """Whether the interpreter lives on after its first cell and waits for the next."""
     preload: tuple[str, ...] = ()
     """Modules that the interpreter has imported before it is forked."""
     print_traceback: bool = True
     """Whether an uncaught Python exception is also printed to standard error; a notebook shows it as an error."""
+    shell: ShellName = "script"
+    """How ``python`` runs its source: as a file, or as a cell whose values are shown, with or without IPython."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,9 @@ class CgroupManager(Protocol):
     def begin(self) -> None:
         """Take the baseline: figures count from here, as far as the kernel lets them."""
 
+    def restart_peak(self) -> bool:
+        """Let the memory peak count from here; False where the kernel cannot."""
+
     def sample(self) -> Sample:
         """Return the figures of this moment."""
 

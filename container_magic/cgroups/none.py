@@ -37,6 +37,10 @@ class NoCgroupManager:
     def begin(self) -> None:
         """Do nothing: there are no counters."""
 
+    def restart_peak(self) -> bool:
+        """Return False: there is no figure."""
+        return False
+
     def sample(self) -> Sample:
         """Return a sample without figures."""
         return Sample()

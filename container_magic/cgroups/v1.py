@@ -114,10 +114,16 @@ class V1Manager:
 
     def begin(self) -> None:
         """Take the baseline; the memory peak is reset to the present usage."""
-        if "memory" in self._groups:
-            files.write(self._groups["memory"], "memory.max_usage_in_bytes", "0")
+        self.restart_peak()
         self._cpu_start = self._cpu_counters()
         self._io_start = self._io_counters()
+
+    def restart_peak(self) -> bool:
+        """Let the memory peak count from here."""
+        if "memory" not in self._groups:
+            return False
+        files.write(self._groups["memory"], "memory.max_usage_in_bytes", "0")
+        return True
 
     def _text(self, name: str) -> str:
         return files.reread(self._open.get(name))

@@ -66,9 +66,20 @@ class V2Manager:
 
     def begin(self) -> None:
         """Take the baseline; the memory peak starts anew since Linux 6.12 and covers the set-up before."""
-        _reset_peak(self._open.get("memory.peak"))
+        self.restart_peak()
         self._cpu_start = files.keyed(self._text("cpu.stat"))
         self._io_start = self._io_counters()
+
+    def restart_peak(self) -> bool:
+        """Let the memory peak count from here; False before Linux 6.12: it counts from the making of the group."""
+        fd = self._open.get("memory.peak")
+        if fd is None:
+            return False
+        try:
+            os.write(fd, b"0")
+        except OSError:
+            return False
+        return True
 
     def _text(self, name: str) -> str:
         return files.reread(self._open.get(name))
@@ -134,9 +145,7 @@ def _open_peak(outer: int) -> int | None:
     return fd if fd is not None else files.open_read(outer, "memory.peak")
 
 
-def _reset_peak(fd: int | None) -> None:
-    if fd is not None:
-        try:
-            os.write(fd, b"0")
-        except OSError:  # before Linux 6.12: the peak counts from the making of the group
-            return
+def _sum_of(text: str, key: str) -> int:
+    """Add up ``key`` over the devices of ``io.stat`` (``MAJ:MIN rbytes=N wbytes=N ...``)."""
+    pairs = (pair.partition("=") for line in text.splitlines() for pair in line.split()[1:])
+    return sum(int(value) for name, _, value in pairs if name == key)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from container_magic.display.text import advice, reason
+from container_magic.display.text import advice, reason, says_line
 from container_magic.events import CodeError
 from container_magic.report import RunReport
 from container_magic.sanitize import plain_text, sanitize_traceback
 
 NAME_LIMIT = 200
 """Characters of a class name that came out of a container."""
+SOURCE_LIMIT = 80
+"""Characters of a line of source that a message shows."""
 
 _NAMES = {
     "RUNTIME_ERROR": "RuntimeFailure",
@@ -33,17 +35,29 @@ class CellError(Exception):
         return self.lines
 
 
-def failure(report: RunReport) -> CellError | None:
-    """Return what a notebook raises for ``report``: None when the code ended by itself with exit code 0."""
-    if report.ok or (report.verdict == "OUTPUT_LIMIT" and report.exit_code == 0):
+def failure(report: RunReport, source: str = "") -> CellError | None:
+    """Return what a notebook raises for ``report``: None when the code ended by itself with exit code 0.
+
+    ``source`` is what ran, to show the line at which it was ended.
+    """
+    if report.ok or (report.verdict == "OUTPUT_LIMIT" and report.exit_code == 0 and report.error is None):
         return None
-    name, sentence = _NAMES[report.verdict], "; ".join(filter(None, [reason(report), advice(report)]))
+    name = _NAMES[report.verdict]
+    sentence = "; ".join(filter(None, [reason(report) + _source_line(report, source), advice(report)]))
     if report.error is None:
         return _failure(name, sentence, [f"{name}: {sentence}"])
     lines = _traceback(report.error)
     if report.limits_reached or report.oom_killed:
         lines.append(f"{name}: {sentence}")
     return _failure(_class_name(report.error.ename), plain_text(report.error.evalue), lines)
+
+
+def _source_line(report: RunReport, source: str) -> str:
+    lines = source.split("\n")
+    if not says_line(report) or report.line is None or report.line > len(lines):
+        return ""
+    line = " ".join(lines[report.line - 1].split())
+    return f": {line[:SOURCE_LIMIT]}{'...' if len(line) > SOURCE_LIMIT else ''}"
 
 
 def _failure(name: str, message: str, lines: list[str]) -> CellError:

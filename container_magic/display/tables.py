@@ -6,8 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from container_magic.display.text import human_bytes, human_seconds
+
 if TYPE_CHECKING:
     from container_magic.verbs.doctor import Check
+    from container_magic.verbs.sessions import SessionInfo
 
 
 def checks_text(checks: Sequence[Check]) -> str:
@@ -25,3 +28,28 @@ def checks_json(checks: Sequence[Check]) -> str:
     """Return the checks of ``contain doctor`` as a JSON list of objects."""
     fields = ("name", "ok", "detail", "remedy")
     return json.dumps([{field: getattr(check, field) for field in fields} for check in checks], indent=2)
+
+
+def sessions_text(sessions: Sequence[SessionInfo]) -> str:
+    """Return the sessions of this process as a table."""
+    if not sessions:
+        return "no sessions; %%contain --session NAME begins one"
+    head = ("NAME", "CONTAINER ID", "CELLS", "CPU", "MEMORY PEAK", "IDLE", "STATUS")
+    table = [head, *(_session_row(session) for session in sessions)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head) - 1)]
+    return "\n".join(
+        "   ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in table
+    )
+
+
+def _session_row(session: SessionInfo) -> tuple[str, ...]:
+    usage = session.usage
+    return (
+        session.name,
+        session.container_id[:12],
+        str(session.cells),
+        human_seconds(usage.cpu_seconds) if usage else "-",
+        human_bytes(usage.memory_peak_bytes) if usage else "-",
+        human_seconds(session.idle_seconds),
+        session.state,
+    )

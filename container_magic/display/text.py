@@ -41,6 +41,16 @@ def human_seconds(seconds: float | None) -> str:
 
 def reason(report: RunReport) -> str:
     """Return in a few words what ended the run: the limit with its value, the signal, the exit code; empty when OK."""
+    place = f" in line {report.line}" if says_line(report) else ""
+    return _reason(report) + place
+
+
+def says_line(report: RunReport) -> bool:
+    """Whether it is known and worth saying where the code was when it was ended."""
+    return report.line is not None and report.verdict in ("MEMORY_LIMIT", "TIME_LIMIT", "SIGNALED")
+
+
+def _reason(report: RunReport) -> str:
     if report.verdict == "OK":
         return ""
     if report.verdict == "MEMORY_LIMIT":
@@ -50,6 +60,8 @@ def reason(report: RunReport) -> str:
         kind, option = ("wall", "timeout") if "wall" in report.limits_reached else ("CPU time", "cpu_time")
         return _limit_reached(f"{kind} limit", _limit(report, option))
     if report.verdict == "OUTPUT_LIMIT":
+        if report.error is not None and report.error.ename == "ChannelError":
+            return "rich output that cannot be understood"
         return _limit_reached("output limit", _limit(report, "max_output"))
     if report.verdict == "INTERRUPTED":
         return "interrupted and killed" if report.exit_signal == signal.SIGKILL else "interrupted"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from container_magic.errors import OptionError
 from container_magic.languages import LANGUAGES
@@ -18,7 +18,7 @@ from container_magic.spec import ContainerSpec, Process, Resources, Root, Watch
 from container_magic.units import Cpus, format_cpuset, format_size
 
 _PARTS = {"process": Process, "root": Root, "resources": Resources, "watch": Watch}
-_OWN_FIELDS = ("warm", "result", "report", "quiet", "dry_run", "report_file", "code")
+_OWN_FIELDS = ("warm", "html", "session", "result", "report", "quiet", "dry_run", "report_file", "code")
 _ALTERNATIVES = {"lang": "interpreter", "interpreter": "lang"}
 
 
@@ -31,6 +31,9 @@ class RunOptions:
     """``python``, one of ``LANGUAGES``, or the path that ``--interpreter`` named."""
     warm: int = 0
     """Containers like this one that wait for the next run."""
+    html: Literal["text", "safe", "iframe"] = "safe"
+    session: str | None = None
+    """Name of the session whose next cell it is."""
     result: str | None = None
     report: str = "line"
     raise_error: bool = True

@@ -1,4 +1,4 @@
-"""What ``--profile`` stands for: sets of defaults, which any other option overrides."""
+"""Profiles: what ``--profile NAME`` stands for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROFILES: dict[str, dict[str, str]] = {
 
 
 def profiles_help() -> str:
-    """Return what each profile stands for, as options are spelt."""
+    """Return what ``--help`` says of the profiles."""
     spelled = []
     for name, settings in PROFILES.items():
         words = [

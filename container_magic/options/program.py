@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from container_magic.errors import OptionError
 from container_magic.languages import LANGUAGES
 from container_magic.options.command_line import shorten
-from container_magic.spec import ContainerSpec
+from container_magic.spec import ContainerSpec, ShellName
 
 
 def for_command(spec: ContainerSpec, args: Sequence[str]) -> ContainerSpec:
@@ -45,6 +45,13 @@ def for_code(spec: ContainerSpec, name: str, args: Sequence[str]) -> ContainerSp
             f"accepted: no argument, or -- COMMAND ARG..."
         )
     return dataclasses.replace(spec, process=dataclasses.replace(process, args=args_of_process))
+
+
+def for_shell(spec: ContainerSpec, shell: ShellName) -> ContainerSpec:
+    """Return ``spec`` with ``shell`` as what runs Python source; other programs run as they are."""
+    if spec.process.kind != "python":
+        return spec
+    return dataclasses.replace(spec, process=dataclasses.replace(spec.process, shell=shell))
 
 
 def _arguments(args: Sequence[str]) -> tuple[str, ...]:

@@ -357,6 +357,30 @@ OPTIONS: tuple[Option, ...] = (
         examples=("grade",),
     ),
     Option(
+        names=("--session",),
+        metavar="NAME",
+        parse=values.session_name,
+        fronts=_NOTEBOOK,
+        field="session",
+        section=RUN,
+        help=(
+            "keep the interpreter: the next cell with this name goes on in the same process; "
+            "%%contain sessions lists them, %%contain stop NAME ends one"
+        ),
+        examples=("work",),
+    ),
+    Option(
+        names=("--idle",),
+        metavar="DUR",
+        parse=values.duration,
+        fronts=_LASTING,
+        default="1h",
+        field="spec.watch.idle_seconds",
+        section=RUN,
+        help="end a session that has waited so long for its next cell; none = never",
+        examples=("10m", "8h"),
+    ),
+    Option(
         names=("--result",),
         metavar="NAME",
         parse=values.identifier,
@@ -384,6 +408,18 @@ OPTIONS: tuple[Option, ...] = (
         section=RUN,
         help="count the files that the run changes, volumes not counted, and name the first ten in the report; "
         "--report full does it too",
+    ),
+    Option(
+        names=("--html",),
+        metavar="HOW",
+        parse=values.choice("text", "safe", "iframe"),
+        choices=("text", "safe", "iframe"),
+        default="safe",
+        fronts=_LASTING,
+        field="html",
+        section=RUN,
+        help="HTML that the code shows: its text only, what is harmless of it, or all in a frame of its own",
+        examples=("iframe",),
     ),
     Option(
         names=("--report-file",),

@@ -300,6 +300,13 @@ def identifier(text: str) -> str:
     return text
 
 
+def session_name(text: str) -> str:
+    """``--session``: a name as Docker's containers have them."""
+    if re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}", text) is None:
+        raise ValueError("accepted: letters, digits, . _ -, the first a letter or digit, at most 64")
+    return text
+
+
 def modules(text: str) -> tuple[str, ...]:
     """``--preload``: names of modules, each once, in order."""
     names = [name.strip() for name in text.split(",")]

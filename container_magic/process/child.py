@@ -9,7 +9,6 @@ there is a request; the rest begins with its plan.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import resource
 import select
@@ -49,11 +48,10 @@ def live(own: Inheritance) -> NoReturn:
             step = name
             getattr(setup, name)()
         step = "fork"
-        error_slot = mmap.mmap(-1, handshake.ERROR_SLOT_BYTES)
         pid = os.fork()
         if pid == 0:
-            payload.live(own, setup.spec.process, error_slot)
-        init.live(own.sync, error_slot, pid)
+            payload.live(own, setup.spec.process, own.slot)
+        init.live(own.sync, own.slot, pid)
     except BaseException as error:
         fail(own.sync, step.replace("_", " "), error)
 

@@ -12,7 +12,7 @@
       │                       │◀── READY ────────────────│                       │     no capability left, not dumpable
       │                       │◀── READY ────────────────────────────────────────│     ``start`` socket
       │ ── start ────────────▶│                          │                       │     code, stdin, stdout, stderr
-      │                       │ ── START, descriptors ──────────────────────────▶│     the same four
+      │                       │ ── START, descriptors ──────────────────────────▶│     the same, perhaps a channel
       │ ── interrupt, kill ──▶│ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
       │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
 
@@ -44,8 +44,11 @@ SIGNAL = b"K"
 FAILED = b"F"
 EXITED = b"E"
 
+PLAIN_SHELL = "container_magic.process.plain_shell"
+IPYTHON_SHELL = "container_magic.process.ipython_shell"
+"""Has the shell of a notebook made and ready; a zygote that is to fork such cells preloads it."""
+
 MAX_MESSAGE_BYTES = 192 * 1024
-ERROR_SLOT_BYTES = 128 * 1024
 _LENGTH = struct.Struct("=I")
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 
@@ -103,7 +106,7 @@ class FrameReader:
 
 
 def send_start(start: socket.socket, fds: Sequence[int]) -> None:
-    """Give the payload its code, standard input, output and error."""
+    """Give the payload its code, standard input, output and error, and to a shell its channel."""
     socket.send_fds(start, [START], fds)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ class Inheritance:
     start: socket.socket
     seccomp: SockFprog
     last_capability: int
+    slot: mmap.mmap
+    """Where the payload leaves word of itself; the supervisor reads it too."""
 
 
 def fail(sock: socket.socket, step: str, error: BaseException) -> NoReturn:

@@ -17,6 +17,7 @@ from typing import NoReturn
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
 from container_magic.process import handshake
+from container_magic.process.slot import read_error
 
 _SYNC_FD = 3
 EXIT = struct.Struct("=ii?")
@@ -35,7 +36,7 @@ def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoRetu
     if code < 0:
         code, number = 0, -code
     alone = _is_alone()
-    sync.send(handshake.EXITED + EXIT.pack(code, number, alone) + read_slot(error_slot))
+    sync.send(handshake.EXITED + EXIT.pack(code, number, alone) + read_error(error_slot))
     if alone:
         # the supervisor kills this process when it has told the client: to take down the namespaces costs more time
         # than a short cell, and would take a CPU from both
@@ -46,7 +47,7 @@ def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoRetu
 def _rehearse(error_slot: mmap.mmap) -> None:
     """Write to the pages that the end will write to, while nobody waits for it."""
     _reap(0)
-    handshake.EXITED + EXIT.pack(0, 0, _is_alone()) + read_slot(error_slot)
+    handshake.EXITED + EXIT.pack(0, 0, _is_alone()) + read_error(error_slot)
 
 
 def _is_alone() -> bool:
@@ -110,9 +111,3 @@ def _forward(message: bytes, payload_pid: int) -> None:
             os.killpg(payload_pid, message[1])
         except (ProcessLookupError, PermissionError):
             return
-
-
-def read_slot(error_slot: mmap.mmap) -> bytes:
-    """Return what the payload left in the shared slot: bytes of unknown truth, bounded by the slot."""
-    length = int.from_bytes(error_slot[:4], "little")
-    return error_slot[4 : 4 + length] if 0 < length <= len(error_slot) - 4 else b""

@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import functools
 import io
-import json
 import linecache
 import mmap
 import os
@@ -18,25 +17,127 @@ import sys
 import traceback
 import types
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from container_magic.process.handshake import IPYTHON_SHELL, PLAIN_SHELL
+from container_magic.process.slot import exit_code_of, leave_error, set_line
+
+if TYPE_CHECKING:
+    from container_magic.process.channel import Channel
+    from container_magic.spec import Process, ShellName
 
 # what Python itself calls code that comes from no file
 _UNNAMED = {"": "<cell>", "-c": "<string>", "-": "<stdin>"}
-_MAX_TEXT = 16_000
 _MAX_LINES = 60
 
 
-def prepare(error_slot: mmap.mmap) -> None:
-    """Do what needs no code: forget this package, and touch, while nobody waits, what every cell will write to.
+class Shell(Protocol):
+    """A way to run source."""
 
-    A fork shares its parent's pages until it writes to them; each first write costs a page fault and a copy.
-    """
-    _reseed()
-    _open_streams()
-    filename, module = _prepare_main(b"pass", [""])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    _execute(b"pass", filename, module, error_slot, show_traceback=False)
-    _forget_ourselves()
+    def main_module(self) -> types.ModuleType:
+        """Return the module that the source runs in."""
+
+    def attach(self, channel_fd: int) -> Channel | None:
+        """Show things on this channel from now on."""
+
+    def run(self, source: bytes, filename: str, module: types.ModuleType) -> int:
+        """Run ``source`` and return the exit code; what the source raises is raised, unless the error is left."""
+
+
+class _Script:
+    """The way that a file is run: nothing is shown but what it writes."""
+
+    def main_module(self) -> types.ModuleType:
+        return types.ModuleType("__main__")
+
+    def attach(self, channel_fd: int) -> Channel | None:
+        os.close(channel_fd)
+        return None
+
+    def run(self, source: bytes, filename: str, module: types.ModuleType) -> int:
+        exec(compile(source, filename, "exec", dont_inherit=True), module.__dict__)
+        return 0
+
+
+def _shell(name: ShellName, slot: mmap.mmap) -> Shell:
+    """Return a shell; its module was imported in the zygote, because nothing of this package is in the container."""
+    shell: Shell = _Script()
+    if name == "plain":
+        shell = sys.modules[PLAIN_SHELL].PlainShell(slot)
+    if name == "ipython":
+        shell = sys.modules[IPYTHON_SHELL].SHELL.owned_by(slot)
+    return shell
+
+
+class Interpreter:
+    """This process as the one that a cell will run in."""
+
+    def __init__(self, process: Process, error_slot: mmap.mmap) -> None:
+        self._process = process
+        self._slot = error_slot
+        self._shell = _shell(process.shell, error_slot)
+        self._stopped = False
+
+    def prepare(self) -> None:
+        """Do what needs no code: forget this package, and touch, while nobody waits, what every cell will write to.
+
+        A fork shares its parent's pages until it writes to them; each first write costs a page fault and a copy.
+        """
+        _reseed()
+        _open_streams()
+        filename, module = _prepare_main(self._shell.main_module(), b"1", [""])
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._execute(b"1", filename, module)
+        set_line(self._slot, 0)
+        _forget_ourselves()
+
+    def run_cell(self, source: bytes, channel_fd: int | None) -> NoReturn:
+        """Run ``source`` and end this process with the exit code that Python would give.
+
+        An uncaught exception is left in the slot as JSON (ename, evalue, traceback) and, where the process asks for
+        it, printed to standard error as usual. ``channel_fd`` is where a shell shows things.
+        """
+        _open_streams()
+        channel = self._shell.attach(channel_fd) if channel_fd is not None else None
+        filename, module = _prepare_main(self._shell.main_module(), source, self._process.args)
+        sys.argv = list(self._process.args) or [""]
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = 1
+        try:
+            code = self._execute(source, filename, module)
+            if self._process.session and channel is not None:
+                code = self._live_on(channel, code, module)
+        finally:
+            _finish(code)
+
+    def _live_on(self, channel: Channel, code: int, module: types.ModuleType) -> int:
+        """Run a session's next cells in the same module, until there is none or the code ends the interpreter."""
+        number = 1
+        while not self._stopped:
+            # Ctrl-C means a cell: one that comes between two cells means none
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            source = channel.next_cell(code)
+            if source is None:
+                return code
+            number += 1
+            filename = f"<cell {number}>"
+            _remember(source, filename)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            code = self._execute(source, filename, module)
+        return code
+
+    def _execute(self, source: bytes, filename: str, module: types.ModuleType) -> int:
+        try:
+            return self._shell.run(source, filename, module)
+        except SystemExit as stop:
+            self._stopped = True
+            return _exit_code(stop)
+        except BaseException as error:
+            error.__traceback__ = _own_frames(error, filename)
+            leave_error(self._slot, *_describe(error))
+            if self._process.print_traceback:
+                _show(error)
+            return exit_code_of(error)
 
 
 def _reseed() -> None:
@@ -44,23 +145,6 @@ def _reseed() -> None:
     for name, function in (("numpy.random", "seed"), ("torch", "seed")):
         if name in sys.modules:
             getattr(sys.modules[name], function)()
-
-
-def run_cell(source: bytes, argv: Sequence[str], error_slot: mmap.mmap, *, show_traceback: bool) -> NoReturn:
-    """Run ``source`` and end this process with the exit code that Python would give.
-
-    An uncaught exception is left in ``error_slot`` as JSON (ename, evalue, traceback) and, with ``show_traceback``,
-    printed to standard error as usual.
-    """
-    _open_streams()
-    filename, module = _prepare_main(source, argv)
-    sys.argv = list(argv) or [""]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    code = 1
-    try:
-        code = _execute(source, filename, module, error_slot, show_traceback=show_traceback)
-    finally:
-        _finish(code)
 
 
 def _open_streams() -> None:
@@ -99,8 +183,7 @@ def main_path(argv: Sequence[str]) -> str:
     return f"/tmp/{os.path.basename(_UNNAMED.get(name, name)).strip('<>') or 'main'}"
 
 
-def _prepare_main(source: bytes, argv: Sequence[str]) -> tuple[str, types.ModuleType]:
-    module = types.ModuleType("__main__")
+def _prepare_main(module: types.ModuleType, source: bytes, argv: Sequence[str]) -> tuple[str, types.ModuleType]:
     module.__dict__["__builtins__"] = __builtins__
     module.__dict__["__spec__"] = None
     sys.modules["__main__"] = module
@@ -114,26 +197,14 @@ def _prepare_main(source: bytes, argv: Sequence[str]) -> tuple[str, types.Module
         with contextlib.suppress(OSError), open(path, "xb") as file:  # a read-only root: no file, no spawn
             file.write(source)
             module.__file__ = path
-    linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
+    _remember(source, filename)
     return filename, module
 
 
-def _execute(
-    source: bytes, filename: str, module: types.ModuleType, error_slot: mmap.mmap, *, show_traceback: bool
-) -> int:
-    try:
-        exec(compile(source, filename, "exec", dont_inherit=True), module.__dict__)
-    except SystemExit as stop:
-        return _exit_code(stop)
-    except BaseException as error:
-        error.__traceback__ = _own_frames(error, filename)
-        leave_error(error_slot, *_describe(error))
-        if show_traceback:
-            _show(error)
-        if isinstance(error, KeyboardInterrupt):
-            return 128 + signal.SIGINT
-        return 1
-    return 0
+def _remember(source: bytes, filename: str) -> None:
+    """Let tracebacks show the lines of a source that is in no file."""
+    lines = source.decode("utf-8", errors="replace").splitlines(keepends=True)
+    linecache.cache[filename] = (len(source), None, lines, filename)
 
 
 def _show(error: BaseException) -> None:
@@ -159,17 +230,6 @@ def _own_frames(error: BaseException, filename: str) -> types.TracebackType | No
     while traceback is not None and traceback.tb_frame.f_code.co_filename != filename:
         traceback = traceback.tb_next
     return traceback
-
-
-def leave_error(error_slot: mmap.mmap, ename: str, evalue: str, traceback: Sequence[str]) -> None:
-    """Write an error as JSON into the slot that init reads when this process has ended."""
-    body = {"ename": ename[:200], "evalue": evalue[:_MAX_TEXT], "traceback": [line[:1000] for line in traceback]}
-    data = json.dumps(body).encode()
-    if len(data) > len(error_slot) - 4:
-        data = json.dumps({**body, "traceback": []}).encode()[: len(error_slot) - 4]
-    error_slot[4 : 4 + len(data)] = data
-    # the length last: a reader of a half-written slot finds nothing
-    error_slot[:4] = len(data).to_bytes(4, "little")
 
 
 def _describe(error: BaseException) -> tuple[str, str, list[str]]:

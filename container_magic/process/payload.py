@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
-from container_magic.process import handshake, interpreter
+from container_magic.process import handshake
 from container_magic.process.inheritance import Inheritance, fail
+from container_magic.process.interpreter import Interpreter
+from container_magic.process.slot import leave_error
 
 if TYPE_CHECKING:
     from container_magic.spec import Process
@@ -37,43 +39,46 @@ def live(own: Inheritance, process: Process, error_slot: mmap.mmap) -> NoReturn:
         os.chdir(process.cwd)
         step = "environment"
         _set_environment(process.env)
-        if process.kind == "python":
-            interpreter.prepare(error_slot)
-        _rehearse()
+        cell = Interpreter(process, error_slot) if process.kind == "python" else None
+        if cell is not None:
+            cell.prepare()
+        most_fds = _START_FDS + (process.shell != "script")
+        _rehearse(most_fds)
         start.send(handshake.READY)
         step = "code"
-        code_fd = _await_start(start)
+        code_fd, *others = _await_start(start, most_fds)
     except BaseException as error:
         fail(start, step, error)
+    if cell is not None:
+        source = os.pread(code_fd, os.fstat(code_fd).st_size, 0)
+        os.close(code_fd)
+        cell.run_cell(source, others[0] if others else None)
     _run(process, code_fd, error_slot)
 
 
-def _rehearse() -> None:
+def _rehearse(most_fds: int) -> None:
     """Take an order from oneself, so that the real one finds its pages written to."""
     near, far = handshake.pair()
     with near, open("/dev/null", "r+b", buffering=0) as null:
-        handshake.send_start(near, [null.fileno()] * _START_FDS)
-        os.close(_await_start(far))
+        handshake.send_start(near, [null.fileno()] * most_fds)
+        for fd in _await_start(far, most_fds):
+            os.close(fd)
 
 
-def _await_start(start: socket.socket) -> int:
-    """Wait for START; return the descriptor of the code, standard input, output and error in their places."""
-    message, fds, _, _ = socket.recv_fds(start, 64, _START_FDS)
-    if message != handshake.START or len(fds) != _START_FDS:
+def _await_start(start: socket.socket, fd_count: int) -> list[int]:
+    """Wait for START; return the descriptors of code and channel, with the standard streams in their places."""
+    message, fds, _, _ = socket.recv_fds(start, 64, fd_count)
+    if message != handshake.START or len(fds) != fd_count:
         os._exit(1)
     start.close()
-    code_fd, *stdio = fds
+    code_fd, *stdio = fds[:_START_FDS]
     for target, source in enumerate(stdio):
         os.dup2(source, target)
         os.close(source)
-    return code_fd
+    return [code_fd, *fds[_START_FDS:]]
 
 
 def _run(process: Process, code_fd: int, error_slot: mmap.mmap) -> NoReturn:
-    if process.kind == "python":
-        source = os.pread(code_fd, os.fstat(code_fd).st_size, 0)
-        os.close(code_fd)
-        interpreter.run_cell(source, process.args, error_slot, show_traceback=process.print_traceback)
     if process.stdin_is_code:
         os.dup2(code_fd, 0)
     os.close(code_fd)
@@ -88,7 +93,7 @@ def _execute(args: Sequence[str], error_slot: mmap.mmap) -> NoReturn:
         os.execvp(args[0], list(args))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        interpreter.leave_error(error_slot, type(error).__name__, f"{args[0]}: {reason}", [])
+        leave_error(error_slot, type(error).__name__, f"{args[0]}: {reason}", [])
         os.write(2, f"contain: cannot execute {args[0]}: {reason}\n".encode(errors="backslashreplace"))
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from container_magic.errors import InternalError
 from container_magic.host import HostFeatures, probe
-from container_magic.process import launch
+from container_magic.process import handshake, launch
 from container_magic.rootfs.host import HostTree
 from container_magic.runtime.pool import Pool
 from container_magic.runtime.start import Wish, start_zygote
 from container_magic.runtime.sweep import runtime_directory, sweep
+from container_magic.spec import Process
 
 _STOP_SECONDS = 5.0
 MOST_ZYGOTES = 4
@@ -90,6 +91,12 @@ def zygote_for_one(preload: tuple[str, ...] = ()) -> Zygote:
         HostError, OptionError: As ``zygote``.
     """
     return _start(preload, once=True)
+
+
+def modules_of(process: Process) -> tuple[str, ...]:
+    """Return what a zygote has imported that is to fork such a process."""
+    shell = (handshake.IPYTHON_SHELL,) if process.shell == "ipython" else ()
+    return (*shell, *process.preload)
 
 
 def shutdown() -> None:

@@ -18,7 +18,7 @@ from container_magic.process import handshake
 
 _FLUSH_SECONDS = 5.0
 _RECEIVE_BYTES = 65536
-_ORDER_FDS = 4
+_ORDER_FDS = 6
 
 
 def _hint(text: str) -> str:
@@ -33,7 +33,7 @@ def _hint(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The client's ``start``: which run it is, and descriptors of code, standard input, output and error."""
+    """The client's ``start``: which run it is, and descriptors for the payload: code, standard streams, channel."""
 
     run: int
     fds: tuple[int, ...]

@@ -20,6 +20,7 @@ from container_magic.rootfs.changes import Layers
 from container_magic.runtime.clone import Child, clone_child
 from container_magic.runtime.connection import Connection, Order
 from container_magic.runtime.measure import Gauge
+from container_magic.runtime.session_watch import SessionWatcher
 from container_magic.runtime.state import StateDirectory
 from container_magic.runtime.volumes import Trees, copy_trees
 from container_magic.runtime.watch import Watcher
@@ -183,7 +184,16 @@ class Container:
         init, plan = self._init, self._plan
         gauge = Gauge(self._cgroup, init.pid)
         memory_bytes = plan.substitutes.watched_memory_bytes
-        watcher = Watcher(plan.spec.watch, gauge, self._connection, init.sync, init.pidfd, memory_bytes, run=self._run)
+        watcher = (SessionWatcher if plan.spec.process.session else Watcher)(
+            plan.spec.watch,
+            gauge,
+            self._connection,
+            init.sync,
+            init.pidfd,
+            memory_bytes,
+            run=self._run,
+            slot=init.slot if plan.spec.process.shell != "script" else None,
+        )
         dead = watcher.run(self._begun, lambda: self._write_state("running"))
         if dead:
             gauge.reap(init.pid)

@@ -46,6 +46,10 @@ class Gauge:
             sample = replace(sample, memory_bytes=memory_bytes(self._init_pid))
         return sample
 
+    def restart_peak(self) -> bool:
+        """Let the memory peak count from here; False where the kernel cannot."""
+        return self._cgroup.restart_peak()
+
     def reap(self, pid: int) -> None:
         """Reap the dead init and keep what the kernel says of it."""
         self._aftermath = reap(pid)

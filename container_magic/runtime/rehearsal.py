@@ -9,7 +9,6 @@ empty cell; it starts no process and mounts nothing.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import socket
 import time
@@ -18,6 +17,7 @@ from container_magic.cgroups import open_manager
 from container_magic.errors import ContainError
 from container_magic.events import Created, Deleted, Started
 from container_magic.process import handshake, init
+from container_magic.process.slot import new_slot, read_error
 from container_magic.rootfs.operations import operations_ahead, operations_of
 from container_magic.runtime.connection import Connection
 from container_magic.runtime.measure import Gauge
@@ -69,9 +69,8 @@ def _once(plan_fd: int, standing: dict[str, int]) -> None:
         cgroup.begin()
         _watch(Gauge(cgroup, os.getpid()), connection, ours, theirs)
         connection.send(Deleted())
-        slot = mmap.mmap(-1, handshake.ERROR_SLOT_BYTES)
-        init.read_slot(slot)
-        slot.close()
+        with new_slot() as slot:
+            read_error(slot)
         exec(compile("pass", "<cell>", "exec", dont_inherit=True), {})
 
 

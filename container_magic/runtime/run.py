@@ -6,16 +6,15 @@ import contextlib
 import os
 import select
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from container_magic import errors
-from container_magic.errors import ContainError, InternalError
+from container_magic.errors import ContainError, InternalError, StateError
 from container_magic.events import (
     Created,
     Deleted,
@@ -26,24 +25,30 @@ from container_magic.events import (
     LogKept,
     Started,
     StreamName,
+    Usage,
 )
 from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process import handshake
-from container_magic.runtime.client import Zygote, zygote, zygote_for_one
+from container_magic.runtime.client import Zygote, modules_of, zygote, zygote_for_one
+from container_magic.runtime.intake import Intake
+from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.logs import OutputLog
-from container_magic.runtime.output import OutputGate
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.worker import Worker
 from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:
     from container_magic.languages.complaint import Complaint
+    from container_magic.sanitize import HtmlMode
 
-_READ_BYTES = 256 * 1024
-_STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")
-_PIPE_BYTES = 1024 * 1024
-_F_SETPIPE_SZ = 1031
+_LIMITS_IN_WORDS = {
+    "memory": "its memory limit was reached",
+    "wall": "a cell took longer than its --timeout",
+    "cpu": "its CPU time was used up",
+    "output": "a cell wrote more than anybody can want",
+    "idle": "it has waited too long for a cell",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,7 @@ class RunRequest:
     code: bytes | None
     stdin: int | None = None
     warm: int = 0
+    html: HtmlMode = "safe"
     once: bool = False
     """Whether a zygote is started for this run alone."""
 
@@ -72,7 +78,7 @@ class Run:
     def __init__(self, request: RunRequest) -> None:
         self._begun = time.monotonic()
         self._request = request
-        self._zygote: Zygote = (zygote_for_one if request.once else zygote)(request.spec.process.preload)
+        self._zygote: Zygote = (zygote_for_one if request.once else zygote)(modules_of(request.spec.process))
         self._zygote.runs.add(id(self))
         self._key: Hashable = None
         try:
@@ -81,7 +87,6 @@ class Run:
             self._zygote.runs.discard(id(self))
             raise
         self.plan = self._worker.plan
-        self._gate = OutputGate(self.plan.spec.watch.output_bytes)
         process = self.plan.spec.process
         self._complaint = _complaint_of(process.args[0]) if process.stdin_is_code else None
         self._log = OutputLog()
@@ -89,11 +94,15 @@ class Run:
         self._on_idle: Callable[[], None] | None = None
         self._events: deque[Event] = deque()
         self._created: Created | None = None
-        self._finished = self._started = self._exited = self._flood_reported = False
-        self._closed = False
+        self._finished = self._started = self._exited = False
+        self._closed = self._alive = False
+        self._cells = 0
+        self.ended_because = ""
+        """Of a session that is over: why."""
+        self.session_usage: Usage | None = None
         self._interrupts = 0
-        self._streams: dict[int, StreamName] = {}
         self._poll = select.epoll()
+        self._intake = self._new_intake()
         try:
             self._start()
         except BaseException:  # no descriptor left for the pipes: the container must not wait for an order for ever
@@ -120,15 +129,70 @@ class Run:
                 stack.callback(os.close, stdin)
             fds = [handshake.memory_file("code", self._request.code or b""), stdin]
             stack.callback(os.close, fds[0])
-            for name in _STREAMS:
-                reader, writer = _pipe()
-                stack.callback(os.close, writer)
-                self._streams[reader] = name
-                fds.append(writer)
+            html = self._request.html if self._request.spec.process.shell != "script" else None
+            fds += stack.enter_context(self._intake.open(html))
             self._worker.start(fds)
         self._poll.register(self._worker.socket, select.EPOLLIN)
         if self._worker.created is not None:
             self._take(self._worker.created)
+
+    def _new_intake(self) -> Intake:
+        return Intake(
+            self._poll,
+            self.plan.spec.watch.output_bytes,
+            end_run=lambda: self._worker.command("kill", reason="output"),
+            cell_over=lambda code: self._worker.command("done", code=code),
+            overhear=self._overhear,
+        )
+
+    def next_cell(self, request: RunRequest) -> None:
+        """Run a session's next cell: its events follow, as those of a run.
+
+        Raises:
+            StateError: The session is over.
+        """
+        if not self.is_alive():
+            raise StateError(f"the session is over: {self.ended_because or 'its process was killed'}")
+        self._begun = time.monotonic()
+        self._request = request
+        self._started = self._exited = self._alive = False
+        self._interrupts = 0
+        self._log = OutputLog()
+        self._idle_seconds = self._on_idle = None
+        if self._created is not None:  # each cell's events begin with it: its report names container and limits
+            self._events.append(self._created)
+        self._worker.next_cell(request.spec.watch.wall_seconds)
+
+    def is_alive(self) -> bool:
+        """Whether a session waits for its next cell; ``ended_because`` says why not."""
+        if self._alive and not self._worker.lost:
+            for event in self._worker.receive():
+                self._note_end(event)
+                self._alive = self._alive and not isinstance(event, (Deleted, Failed))
+            if self._alive and self._worker.lost:  # killed: what it has left is removed here
+                self._alive = False
+                with contextlib.suppress(ContainError, OSError):
+                    self._zygote.sweep()
+        return self._alive and not self._closed
+
+    def _note_end(self, event: Event) -> None:
+        """Keep in words why a session is over."""
+        if isinstance(event, LimitReached):
+            self.ended_because = _LIMITS_IN_WORDS[event.limit]
+        elif isinstance(event, Failed):
+            self.ended_because = event.message
+        elif isinstance(event, Exited) and not event.alive and not self.ended_because:
+            by = f"with exit code {event.exit_code}" if event.exit_signal is None else f"by signal {event.exit_signal}"
+            self.ended_because = f"its interpreter was ended {by}"
+
+    @property
+    def container_id(self) -> str:
+        """Id of the container, empty before it is made."""
+        return self._created.container_id if self._created is not None else ""
+
+    def reply(self, text: str | None) -> None:
+        """Answer the code that asked for input (``InputAsked``); None: there is nobody to answer."""
+        self._intake.reply(text)
 
     def interrupt(self) -> None:
         """Send SIGINT to the code; what does not end within two seconds is killed."""
@@ -174,31 +238,18 @@ class Run:
 
     def _wait(self, timeout_seconds: float | None = None) -> None:
         # output before news: what was written before the end is shown before it
-        ready = self._poll.poll(timeout_seconds)
-        for fd, _ in sorted(ready, key=lambda item: item[0] not in self._streams):
-            if fd in self._streams:
-                self._read(fd)
-            else:
+        ready = [fd for fd, _ in self._poll.poll(timeout_seconds)]
+        for fd in sorted(ready, key=self._intake.rank):
+            if fd == self._worker.socket.fileno():
                 self._receive()
+            else:
+                self._events.extend(self._intake.take(fd))
 
-    def _read(self, fd: int) -> bool:
-        """Read once from a pipe; False when it has nothing or is at its end."""
-        try:
-            data = os.read(fd, _READ_BYTES)
-        except BlockingIOError:
-            return False
-        if not data:
-            self._close_stream(fd)
-            return False
-        self._events.extend(self._gate.feed(self._streams[fd], data))
-        if self._created is not None and not self._flood_reported:  # nobody can want the rest of a flood
-            self._log.feed(data, self._created.container_id, exceeded=self._gate.exceeded)
-        if self._complaint is not None and self._streams[fd] == "stderr":
+    def _overhear(self, stream: StreamName, data: bytes, exceeded: bool) -> None:
+        """Take what was written to a stream, for the log and for the errors of other languages."""
+        self._log.feed(data, self.container_id, exceeded=exceeded)
+        if self._complaint is not None and stream == "stderr":
             self._complaint.feed(data)
-        if self._gate.flooding and not self._flood_reported:
-            self._flood_reported = True
-            self._worker.command("kill", reason="output")
-        return True
 
     def _receive(self) -> None:
         for event in self._worker.receive():
@@ -217,17 +268,19 @@ class Run:
         self._events.clear()
         self._poll.unregister(self._worker.socket)
         self._worker.close()
-        self._close_streams()
+        self._intake.close()
+        self._intake = self._new_intake()
         with contextlib.suppress(ContainError, OSError):
             self._zygote.sweep()
         self._zygote.runs.discard(id(self))
-        self._zygote = zygote(self._request.spec.process.preload)
+        self._zygote = zygote(modules_of(self._request.spec.process))
         self._zygote.runs.add(id(self))
         self._worker = self._new_worker()
         self._start()
         return True
 
     def _take(self, event: Event) -> None:
+        self._note_end(event)
         if isinstance(event, Created):
             if self._created is not None:
                 return  # the next run's container
@@ -236,30 +289,29 @@ class Run:
             self._created = event
         elif isinstance(event, Started):
             self._started = True
-            for fd in self._streams:  # not before: the first output comes after the news that the code runs
-                self._poll.register(fd, select.EPOLLIN)
+            self._intake.listen()  # not before: the first output comes after the news that the code runs
+            if self._cells:
+                request = self._request
+                self._intake.execute(request.code or b"", request.html, request.spec.watch.output_bytes)
+            self._cells += 1
             event = replace(event, startup_seconds=round(time.monotonic() - self._begun, 6))
         elif isinstance(event, Exited):
-            self._drain()
+            self._drain(alive=event.alive)
             self._add_complaint(event.exit_code)
-            self._exited = True
+            self._exited, self._alive, self.session_usage = True, event.alive, event.session
         elif isinstance(event, Deleted) and not self._exited and self._created is None:
             return  # the last of the container before
+        elif isinstance(event, Deleted) and self._cells and not self._started:
+            event = Failed(message="the session ended before its next cell began", kind="StateError")
         if isinstance(event, (Deleted, Failed)) and (self._exited or not self._started):
             self._finished = isinstance(event, Deleted) or not self._started
         self._events.append(event)
 
-    def _drain(self) -> None:
-        """Every process of the container is dead: what the pipes hold now is all there will be."""
-        for fd in list(self._streams):
-            while fd in self._streams and self._read(fd):
-                pass
-        self._events.extend(self._gate.finish())
-        path = self._log.finish(keep=self._gate.exceeded)
+    def _drain(self, *, alive: bool = False) -> None:
+        self._events.extend(self._intake.drain(alive=alive))
+        path = self._log.finish(keep=self._intake.exceeded)
         if path:
             self._events.append(LogKept(path=path))
-        if self._gate.exceeded and not self._flood_reported:
-            self._events.append(LimitReached(limit="output"))
 
     def _add_complaint(self, exit_code: int | None) -> None:
         """Add what an interpreter that is not Python's fork says of its failure."""
@@ -285,10 +337,10 @@ class Run:
             return
         self._closed = True
         self._zygote.runs.discard(id(self))
-        self._close_streams()
+        self._intake.close()
         self._log.finish(keep=False)
         self._poll.close()
-        if not self._exited or self._worker.lost:
+        if not self._exited or self._worker.lost or self.plan.spec.process.session:
             self._worker.end()
             return
         size = self._request.warm
@@ -297,19 +349,8 @@ class Run:
             for _ in range(missing):
                 self._zygote.pool.put(self._key, self._new_worker(), size)
 
-    def _close_stream(self, fd: int) -> None:
-        if self._started:
-            with contextlib.suppress(KeyError):
-                self._poll.unregister(fd)
-        del self._streams[fd]
-        os.close(fd)
-
-    def _close_streams(self) -> None:
-        for fd in list(self._streams):
-            self._close_stream(fd)
-
     def __enter__(self) -> Run:
-        _interruptible.add(self)
+        interruptible.add(self)
         return self
 
     def on_sigint(self) -> None:
@@ -323,38 +364,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _interruptible.remove(self)
+        interruptible.remove(self)
         self.close()
-
-
-class _Interruptible:
-    """The runs that Ctrl-C in the main thread goes to: one handler for all, whatever order they end in."""
-
-    def __init__(self) -> None:
-        self._runs: list[Run] = []
-        self._previous: Any = None
-
-    def add(self, run: Run) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if not self._runs:
-            self._previous = signal.signal(signal.SIGINT, self._on_sigint)
-        self._runs.append(run)
-
-    def remove(self, run: Run) -> None:
-        if run not in self._runs:
-            return
-        self._runs.remove(run)
-        if not self._runs:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _on_sigint(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        for run in tuple(self._runs):
-            run.on_sigint()
-
-
-_interruptible = _Interruptible()
 
 
 def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
@@ -363,7 +374,7 @@ def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
     Raises:
         ContainError: As ``make_plan``.
     """
-    at = at or zygote(spec.process.preload)
+    at = at or zygote(modules_of(spec.process))
     return make_plan(spec, at.features, at.tree.lowers, os.urandom(32).hex())
 
 
@@ -371,16 +382,6 @@ def _complaint_of(program: str) -> Complaint:
     from container_magic.languages.complaint import Complaint  # patterns that only other languages than Python need
 
     return Complaint(program)
-
-
-def _pipe() -> tuple[int, int]:
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    with contextlib.suppress(OSError):  # more than fs.pipe-max-size or the user's share: a smaller pipe works too
-        import fcntl
-
-        fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_BYTES)
-    return reader, writer
 
 
 def _as_error(event: Failed) -> ContainError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import select
 import signal
@@ -10,10 +11,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, Sampled
 from container_magic.process import handshake
 from container_magic.process.init import EXIT
+from container_magic.process.slot import read_line
 from container_magic.runtime.connection import Connection
 from container_magic.runtime.measure import Gauge
 from container_magic.spec import Watch
@@ -38,8 +41,10 @@ class Watcher:
         init_pidfd: int,
         watched_memory_bytes: int | None,
         run: int = 0,
+        slot: mmap.mmap | None = None,
     ) -> None:
         self._run = run
+        self._slot = slot
         self._watch = watch
         self._gauge = gauge
         self._watched_memory_bytes = watched_memory_bytes
@@ -70,8 +75,7 @@ class Watcher:
             ClientGoneError: The client's end is closed.
             ZygoteGoneError: The zygote died.
         """
-        self._begun = begun
-        self._next_sample = begun + _SAMPLE_SECONDS
+        self._begin(begun)
         poll = select.poll()
         for fd in (self._connection.socket, self._connection.wakeup, self._pidfd, self._sync):
             poll.register(fd, select.POLLIN)
@@ -100,6 +104,11 @@ class Watcher:
                 self._obey()
             if self._connection.wakeup in ready:
                 self._connection.check_wakeup()
+
+    def _begin(self, begun: float) -> None:
+        self._begun = begun
+        self._next_sample = begun + _SAMPLE_SECONDS
+        self._next_cpu_check = 0.0
 
     def tick(self) -> float:
         """Do what is due and return the seconds until something is due again."""
@@ -145,15 +154,21 @@ class Watcher:
 
     def _obey(self) -> None:
         for frame in self._connection.receive():
-            operation = frame.get("op") if frame.get("run") == self._run else None
-            if operation == "interrupt":
-                self._interrupt()
-            elif operation == "kill":
-                if frame.get("reason") == "output":
-                    self._end("output")
-                else:
-                    self._interrupted = self._interrupt_killed = True
-                    self._kill()
+            if self._means_us(frame):
+                self._command(frame["op"], frame)
+
+    def _means_us(self, frame: dict[str, Any]) -> bool:
+        """Whether a frame is of the present run: an interrupt may come too late for the one before."""
+        return frame.get("run") == self._run and "op" in frame
+
+    def _command(self, operation: str, frame: dict[str, Any]) -> None:
+        if operation == "interrupt":
+            self._interrupt()
+        elif operation == "kill" and frame.get("reason") == "output":
+            self._end("output")
+        elif operation == "kill":
+            self._interrupted = self._interrupt_killed = True
+            self._kill()
 
     def _interrupt(self) -> None:
         """First SIGINT to the payload's group, a while later SIGKILL for all."""
@@ -202,8 +217,10 @@ class Watcher:
         if error is not None:
             yield error
         usage = replace(self._gauge.usage(), wall_seconds=self._wall_seconds)
-        ended_by_signal = {"exit_signal": number} if number else {"exit_code": code}
-        yield Exited(**ended_by_signal, oom_killed=oom_killed, usage=usage)
+        ended_by_signal: dict[str, Any] = {"exit_signal": number} if number else {"exit_code": code}
+        # who ended by itself has said where; of who was killed the shared slot tells
+        line = read_line(self._slot) if self._slot is not None and (number or self._limit) else None
+        yield Exited(**ended_by_signal, oom_killed=oom_killed, usage=usage, line=line)
 
     def _read_pending(self) -> None:
         self._sync.setblocking(False)

@@ -56,6 +56,11 @@ class Worker:
         with contextlib.suppress(OSError):
             socket.send_fds(self.socket, [handshake.frame({"op": "start", "run": self._run})], fds)
 
+    def next_cell(self, wall_seconds: float | None) -> None:
+        """Announce a session's next cell: its clock and figures begin."""
+        self._run += 1
+        self.command("cell", wall_seconds=wall_seconds)
+
     def command(self, operation: str, **details: Any) -> None:
         """Send a command that means the present run and no other."""
         with contextlib.suppress(OSError):
@@ -80,7 +85,7 @@ class Worker:
     def _note(self, event: Event) -> None:
         if isinstance(event, Created):
             self.created = event
-        elif isinstance(event, Exited):
+        elif isinstance(event, Exited) and not event.alive:
             self.created, self._removing = None, True
         elif isinstance(event, Deleted):
             self._removing = False

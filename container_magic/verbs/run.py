@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from container_magic.events import Event, until_exited
-from container_magic.options import for_command, from_keywords
+from container_magic.options import for_command, for_shell, from_keywords
 from container_magic.plan import Plan
 from container_magic.report import ReportBuilder, RunReport
 from container_magic.runtime.run import Run, RunRequest, plan_for
-from container_magic.spec import ContainerSpec
+from container_magic.spec import ContainerSpec, ShellName
 
 __all__ = ["Run", "RunRequest", "dry_run", "open_run", "request_for", "run", "stream"]
 
@@ -47,7 +47,7 @@ def run(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) 
         InternalError: The sandbox broke before the code ran.
     """
     builder = ReportBuilder()
-    with open_run(request_for(source, options)) as running:
+    with open_run(request_for(source, options, "plain")) as running:
         for event in until_exited(running):
             builder.add(event)
     return builder.report()
@@ -55,7 +55,7 @@ def run(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) 
 
 def stream(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) -> Iterator[Event]:
     """Run as ``run`` does and yield the events as they happen; closing the iterator ends the container."""
-    request = request_for(source, options)
+    request = request_for(source, options, "plain")
     return _events(request)
 
 
@@ -64,8 +64,10 @@ def _events(request: RunRequest) -> Iterator[Event]:
         yield from running
 
 
-def request_for(source: str | bytes | Sequence[str | os.PathLike[str]], options: Mapping[str, Any]) -> RunRequest:
-    """Return what ``run`` would do with these arguments.
+def request_for(
+    source: str | bytes | Sequence[str | os.PathLike[str]], options: Mapping[str, Any], shell: ShellName = "script"
+) -> RunRequest:
+    """Return the request for a run with these arguments; ``shell`` is what runs Python source.
 
     Raises:
         OptionError: An option is unknown or malformed.
@@ -73,6 +75,6 @@ def request_for(source: str | bytes | Sequence[str | os.PathLike[str]], options:
     chosen = from_keywords(options)
     if isinstance(source, (str, bytes)):
         code = source.encode("utf-8", errors="surrogatepass") if isinstance(source, str) else source
-        return RunRequest(spec=chosen.spec, code=code, warm=chosen.warm)
+        return RunRequest(spec=for_shell(chosen.spec, shell), code=code, warm=chosen.warm, html=chosen.html)
     spec = for_command(chosen.spec, [os.fspath(word) for word in source])
     return RunRequest(spec=spec, code=None, warm=chosen.warm)

@@ -2,97 +2,13 @@
 
 import os
 import time
-from dataclasses import dataclass, field
 
 import nbclient
 import nbformat
 import pytest
-from jupyter_client.manager import start_new_kernel
 
 TIMEOUT_SECONDS = 60
 LIMITS = "--mem 200M --net none"
-
-
-@dataclass
-class Cell:
-    """What a kernel sent for one cell: messages of iopub with their times of arrival, and the reply."""
-
-    arrived: list = field(default_factory=list)
-    reply: dict = field(default_factory=dict)
-
-    def of(self, message_type):
-        """Return the contents of the messages of one type."""
-        return [content for _, kind, content in self.arrived if kind == message_type]
-
-    def text(self, stream):
-        """Return what was written to a stream."""
-        return "".join(content["text"] for content in self.of("stream") if content["name"] == stream)
-
-    def time_of(self, message_type, text):
-        """Return when the first message of a type that holds ``text`` came."""
-        return next(at for at, kind, content in self.arrived if kind == message_type and text in str(content))
-
-
-class Kernel:
-    """A kernel with the extension loaded."""
-
-    def __init__(self, manager, client):
-        self.manager, self.client = manager, client
-
-    def send(self, code):
-        """Send a cell and return the id of its request."""
-        return self.client.execute(code)
-
-    def collect(self, request, until=None):
-        """Return the messages of a request up to its reply, or up to the first stream text that holds ``until``."""
-        cell = Cell()
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while True:
-            message = self.client.get_iopub_msg(timeout=deadline - time.monotonic())
-            if message["parent_header"].get("msg_id") != request:
-                continue
-            cell.arrived.append((time.monotonic(), message["msg_type"], message["content"]))
-            if until is not None and until in cell.text("stdout"):
-                return cell
-            if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-                break
-        cell.reply = self.reply(request)
-        return cell
-
-    def reply(self, request):
-        """Return the content of the reply to a request."""
-        while True:
-            message = self.client.get_shell_msg(timeout=TIMEOUT_SECONDS)
-            if message["parent_header"].get("msg_id") == request:
-                return message["content"]
-
-    def run(self, code):
-        """Run a cell."""
-        return self.collect(self.send(code))
-
-    def value(self, expression):
-        """Return the text of an expression in the notebook itself."""
-        (content,) = self.run(expression).of("execute_result")
-        return content["data"]["text/plain"]
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory):
-    """Start one kernel for this module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
-        manager, client = start_new_kernel(kernel_name="python3")
-    yield Kernel(manager, client)
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
-
-
-@pytest.fixture
-def kernel(started):
-    """Return the kernel with fresh session defaults."""
-    loaded = started.run("%reload_ext container_magic\nget_ipython().user_ns.pop('_contain', None)\nNone")
-    assert loaded.reply["status"] == "ok"
-    return started
 
 
 def test_load_ext_takes_less_than_300_ms(kernel):
@@ -177,16 +93,19 @@ def test_exit_zero_is_no_error(kernel):
 
 
 def test_wall_limit_is_an_error_named_after_it(kernel):
-    """The sentence has the limit."""
+    """The sentence has the limit, and where the cell was."""
     cell = kernel.run(f"%%contain {LIMITS} --timeout 1s\nimport time\ntime.sleep(30)")
-    assert (cell.reply["ename"], cell.reply["evalue"]) == ("TimeLimit", "wall limit 1 s reached")
+    assert (cell.reply["ename"], cell.reply["evalue"]) == (
+        "TimeLimit",
+        "wall limit 1 s reached in line 2: time.sleep(30)",
+    )
 
 
 def test_memory_limit_is_an_error_named_after_it(kernel):
-    """The sentence has the limit and what to try."""
+    """The sentence has the limit, where the cell was, and what to try."""
     cell = kernel.run("%%contain --mem 64M --net none\nx = bytearray(200_000_000)")
     assert cell.reply["ename"] == "MemoryLimit"
-    assert cell.reply["evalue"].startswith("memory limit 64 MB reached; peak ")
+    assert cell.reply["evalue"].startswith("memory limit 64 MB reached in line 1: x = bytearray(200_000_000); peak ")
     assert cell.reply["evalue"].endswith("; try --mem 128M")
 
 
@@ -387,3 +306,57 @@ def test_saved_notebook_has_no_trace_of_the_line():
     assert [output.get("text", "") for output in outputs[:3]] == ["one\n", "two\n", "three\n"]
     assert [output["output_type"] for output in outputs[3:]] == ["display_data", "error"]
     assert "running" not in nbformat.writes(notebook)
+
+
+def test_session_keeps_names_and_ends_by_name(kernel):
+    """Two cells share an interpreter; the table names it; after ``stop`` the name begins anew."""
+    kernel.run(f"%%contain {LIMITS} --session work\nx = 20 + 22")
+    second = kernel.run("%%contain --session work\nx")
+    table = kernel.run("%contain sessions")
+    stopped = kernel.run("%contain stop work")
+    anew = kernel.run("%%contain --session work\nprint('x' in dir())")
+    kernel.run("%contain stop work")
+
+    assert second.of("execute_result")[0]["data"]["text/plain"] == "42"
+    assert "work" in table.text("stdout") and "idle" in table.text("stdout")
+    assert stopped.text("stdout") == "work\n"
+    assert anew.text("stdout") == "False\n"
+
+
+def test_session_that_died_says_why_and_begins_anew(kernel):
+    """The cell that it died in has the verdict, the next one a note."""
+    kernel.run(f"%%contain {LIMITS} --session fragile\nkept = 1")
+    died = kernel.run("%%contain --session fragile --timeout 500ms\nimport time\ntime.sleep(20)")
+    anew = kernel.run("%%contain --session fragile\nprint('alive', 'kept' in dir())")
+    kernel.run("%contain stop fragile")
+
+    assert died.of("error")[0]["ename"] == "TimeLimit"
+    assert "session 'fragile' is over" in anew.text("stderr") and "--timeout" in anew.text("stderr")
+    assert anew.text("stdout") == "alive False\n"
+
+
+def test_session_with_other_options_is_refused(kernel):
+    """A container that stands cannot take on other limits; nothing is lost."""
+    kernel.run(f"%%contain {LIMITS} --session firm\nx = 1")
+    refused = kernel.run("%%contain --mem 100M --session firm\nx = 2")
+    after = kernel.run(f"%%contain {LIMITS} --session firm\nprint(x)")
+    kernel.run("%contain stop firm")
+
+    assert "another --mem" in refused.of("error")[0]["evalue"]
+    assert after.text("stdout") == "1\n"
+
+
+def test_interrupt_of_a_sessions_cell_keeps_its_state(kernel):
+    """The stop button ends the cell, with the line where it was."""
+    kernel.run(f"%%contain {LIMITS} --session held\nx = 'kept'")
+    request = kernel.send("%%contain --session held\nimport time\nprint('started')\ntime.sleep(30)")
+    kernel.collect(request, until="started")
+    kernel.manager.interrupt_kernel()
+    stopped = kernel.collect(request)
+    after = kernel.run("%%contain --session held\nprint(x)")
+    kernel.run("%contain stop held")
+
+    (error,) = stopped.of("error")
+    assert error["ename"] == "KeyboardInterrupt"
+    assert "sleep" in "\n".join(error["traceback"])
+    assert after.text("stdout") == "kept\n"

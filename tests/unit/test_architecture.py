@@ -43,6 +43,8 @@ RING_OF = {unit: number for number, units in enumerate(RINGS) for unit in units}
 # A report shows itself: display is named there as a string and loaded only then.
 UPWARD_BY_NAME = {("report", "display")}
 NOTEBOOK_PACKAGES = {"IPython", "ipykernel", "traitlets"}
+# Loaded by the zygote of the cells that IPython runs, beside the environment's own modules: named, never imported.
+IPYTHON_SHELL = f"{NAME}.process.ipython_shell"
 # What runs where no site-packages are: boot, zygote, supervisor, init and payload.
 ISOLATED_ENTRIES = (f"{NAME}.process.boot", f"{NAME}.process.child", f"{NAME}.runtime.server")
 
@@ -123,6 +125,8 @@ def closure(entry):
         if module in seen:
             continue
         seen.add(module)
+        if module == IPYTHON_SHELL:
+            continue
         made = [item for item in imports_of(module) if item.when != "never"]
         found += made
         pending += [item.target for item in made if item.target in PATHS and item.target != NAME]
@@ -188,12 +192,12 @@ def test_import_time_graph_has_no_cycle():
 
 
 def test_notebook_packages_stay_in_the_front():
-    """IPython, ipykernel and traitlets are imported by magics.py and display/ only."""
+    """IPython, ipykernel and traitlets are imported by magics.py and display/ only, and by the shell inside."""
     users = {
         found.importer
         for module in PATHS
         for found in imports_of(module)
-        if found.target.partition(".")[0] in NOTEBOOK_PACKAGES
+        if found.target.partition(".")[0] in NOTEBOOK_PACKAGES and module != IPYTHON_SHELL
     }
     assert {unit_of(user) for user in users} - {""} <= {"magics", "display"}
 

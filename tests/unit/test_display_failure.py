@@ -58,6 +58,37 @@ def test_end_without_error_of_the_code_is_named_by_verdict(fields, name, sentenc
     assert error._render_traceback_() == [f"{name}: {sentence}"]
 
 
+@pytest.mark.parametrize(
+    ("line", "source", "sentence"),
+    [
+        (2, "x = 1\ny =   f(x)", "wall limit reached in line 2: y = f(x)"),
+        (1, "x" * 81, f"wall limit reached in line 1: {'x' * 80}..."),
+        (3, "x = 1\n", "wall limit reached in line 3"),
+        (2, "", "wall limit reached in line 2"),
+        (None, "x = 1", "wall limit reached"),
+    ],
+)
+def test_cell_that_was_ended_says_where(line, source, sentence):
+    """The number, and the line of the source if it has one there."""
+    error = failure(RunReport(verdict="TIME_LIMIT", limits_reached=("wall",), line=line), source)
+    assert str(error) == sentence
+
+
+def test_line_is_said_where_it_explains_something():
+    """Not of code that ended by itself."""
+    assert str(failure(RunReport(verdict="RUNTIME_ERROR", exit_code=3, line=2), "a\nb")) == "exit code 3"
+    sentence = "signal 11 (SIGSEGV) in line 2: b"
+    assert str(failure(RunReport(verdict="SIGNALED", exit_signal=11, line=2), "a\nb")) == sentence
+
+
+def test_broken_channel_is_a_failure_whatever_the_exit_code():
+    """The error says what was wrong."""
+    error = CodeError(ename="ChannelError", evalue="no frame")
+    failed = failure(RunReport(verdict="OUTPUT_LIMIT", exit_code=0, error=error, limits_reached=("output",)))
+    assert (type(failed).__name__, str(failed)) == ("ChannelError", "no frame")
+    assert failed.lines[-1] == "OutputLimit: rich output that cannot be understood"
+
+
 def test_limit_is_named_below_the_error_of_the_code():
     """Code that saw its child killed for memory shows its own error, and what was behind it."""
     error = failure(RunReport(verdict="MEMORY_LIMIT", exit_code=1, oom_killed=True, error=ERROR))

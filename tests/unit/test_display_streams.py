@@ -146,6 +146,6 @@ def test_stream_and_report_mark_the_same_gap():
 @pytest.mark.parametrize("piece", ["\x1b]", "\x9d", "\x1b[1", "\x1b", "\x1b]" + "x" * 4000, "\x1b[31m"])
 def test_floods_of_introducers_are_linear(piece):
     """A megabyte of the worst input takes no more than seconds."""
-    started = time.monotonic()
+    started = time.process_time()
     safe_text(piece * (1_000_000 // len(piece)))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

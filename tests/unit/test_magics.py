@@ -40,6 +40,7 @@ class RunRequest:
     code: bytes | None
     stdin: int | None = None
     warm: int = 0
+    html: str = "safe"
 
 
 class FakeRuntime(types.ModuleType):

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from container_magic.events import (
+    Cleared,
     CodeError,
     Created,
     Deleted,
+    Displayed,
     Downgrade,
     Exited,
     Failed,
@@ -131,6 +133,46 @@ def test_dropped_output_is_marked_counted_and_truncated():
     assert report.stdout == "head\n[... 1,234,567 bytes not shown ...]\ntail"
     assert report.stderr == "\n[... 5 bytes not shown ...]\n"
     assert (report.truncated, report.dropped_bytes) == (True, 1234572)
+
+
+def shown(report):
+    """Return the text of each output."""
+    return [output["data"]["text/plain"] for output in report.outputs]
+
+
+def show(text, **fields):
+    """Return something that was shown."""
+    return Displayed(data={"text/plain": text}, **fields)
+
+
+def test_outputs_are_in_nbformats_shape():
+    """Displays and results, in the order in which they were shown."""
+    report = run(show("a", metadata={"isolated": True}), show("b", result=True))
+    assert report.outputs == (
+        {"output_type": "display_data", "data": {"text/plain": "a"}, "metadata": {"isolated": True}},
+        {"output_type": "execute_result", "data": {"text/plain": "b"}, "metadata": {}},
+    )
+
+
+def test_update_takes_the_place_of_every_output_of_its_name():
+    """And of no other; one whose name nothing has is nothing."""
+    events = [show("1", display_id="a"), show("2"), show("3", display_id="a"), show("4", display_id="b")]
+    updates = [show("x", display_id="a", update=True), show("y", display_id="c", update=True)]
+    assert shown(run(*events, *updates)) == ["x", "2", "x", "4"]
+
+
+def test_clear_takes_what_was_shown_before():
+    """At once, or when the next thing comes, be it text or a display; an update is no next thing."""
+    assert shown(run(show("1"), Cleared(), show("2"))) == ["2"]
+    assert shown(run(show("1"), Cleared(wait=True))) == ["1"]
+    assert shown(run(show("1"), Cleared(wait=True), show("2"), show("3"))) == ["2", "3"]
+    assert shown(run(show("1"), Cleared(wait=True), Output(stream="stdout", data=b"x"))) == []
+    assert shown(run(show("1"), Cleared(wait=True), show("x", display_id="a", update=True))) == ["1"]
+
+
+def test_line_is_that_of_the_exit():
+    """The report says what the supervisor found."""
+    assert run(exited=Exited(exit_signal=9, line=7)).line == 7
 
 
 def test_output_limit_alone_is_truncated():

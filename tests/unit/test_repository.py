@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 MADE = {".git", ".venv", "build", "dist", "__pycache__"}
 PUBLIC = {
-    "run", "stream", "map", "RunReport", "ContainError", "OptionError", "HostError", "NotFoundError", "StateError",
+    "run", "stream", "map",
+        "Session", "RunReport", "ContainError", "OptionError", "HostError", "NotFoundError", "StateError",
     "ImageError", "InternalError", "load_ipython_extension", "unload_ipython_extension", "__version__",
 }  # fmt: skip
 TARGETS = {"demo", "test", "check", "bench", "docs", "clean", "help"}

@@ -1,0 +1,210 @@
+"""What comes straight from the payload: two pipes and, from a shell, a channel; bounded, in the order it was meant."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from container_magic.events import CodeError, Displayed, Event, LimitReached, StreamName
+from container_magic.runtime.output import OutputGate
+
+if TYPE_CHECKING:
+    from container_magic.runtime.channel import Channel
+    from container_magic.sanitize import HtmlMode
+
+_READ_BYTES = 256 * 1024
+_STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")
+_PIPE_BYTES = 1024 * 1024
+_F_SETPIPE_SZ = 1031
+
+
+class Intake:
+    """The client's ends of a payload's standard output, standard error and channel.
+
+    ``poll`` is told what to wait for, once ``listen`` is called. ``end_run`` is called when more comes than anybody
+    can want, or what is no frame; ``cell_over``, with its exit code, when the payload says that a session's cell is;
+    ``overhear`` gets all that is written, and whether it is more than is shown.
+    """
+
+    def __init__(
+        self,
+        poll: select.epoll,
+        output_bytes: int,
+        end_run: Callable[[], None],
+        cell_over: Callable[[int], None],
+        overhear: Callable[[StreamName, bytes, bool], None],
+    ) -> None:
+        self._poll = poll
+        self._end_run = end_run
+        self._cell_over = cell_over
+        self._overhear = overhear
+        self._gate = OutputGate(output_bytes)
+        self._streams: dict[int, StreamName] = {}
+        self._channel: Channel | None = None
+        self._channel_error = ""
+        self._not_shown = 0
+        self._listening = self._flood_reported = False
+
+    @contextlib.contextmanager
+    def open(self, html: HtmlMode | None) -> Iterator[list[int]]:
+        """Open pipes, and a channel unless ``html`` is None; the payload's ends are open inside ``with``."""
+        with contextlib.ExitStack() as stack:
+            fds = []
+            for name in _STREAMS:
+                reader, writer = _pipe()
+                stack.callback(os.close, writer)
+                self._streams[reader] = name
+                fds.append(writer)
+            if html is not None:
+                from container_magic.runtime.channel import Channel  # what a script does without is not loaded for it
+
+                ours, theirs = socket.socketpair()
+                stack.enter_context(theirs)
+                self._channel = Channel(ours, html)
+                fds.append(theirs.fileno())
+            yield fds
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether more was written than is shown."""
+        return self._gate.exceeded
+
+    def listen(self) -> None:
+        """Wait for what comes, from now on; once more does nothing."""
+        if self._listening:
+            return
+        self._listening = True
+        for fd in self._streams:
+            self._poll.register(fd, select.EPOLLIN)
+        if self._channel is not None:
+            self._poll.register(self._channel, select.EPOLLIN)
+
+    def rank(self, fd: int) -> int:
+        """Return when to take what is ready at ``fd``: 0 a pipe, 1 the channel, 2 it is neither."""
+        if fd in self._streams:
+            return 0
+        return 1 if self._channel is not None and self._channel.fileno() == fd else 2
+
+    def take(self, fd: int) -> Iterator[Event]:
+        """Read once from ``fd`` and yield what that brings."""
+        return self._read(fd) if fd in self._streams else self._read_channel()
+
+    def execute(self, source: bytes, html: HtmlMode, output_bytes: int) -> None:
+        """Send a session's next cell, whose caps are its own."""
+        self._gate = OutputGate(output_bytes)
+        self._flood_reported, self._not_shown = False, 0
+        if self._channel is not None:
+            self._channel.execute(source, html)
+            self._wait_for_channel()
+
+    def reply(self, text: str | None) -> None:
+        """Answer the code that asked for input."""
+        if self._channel is not None:
+            self._channel.reply(text)
+            self._wait_for_channel()
+
+    def drain(self, *, alive: bool = False) -> Iterator[Event]:
+        """Yield the rest: every process is dead (or a session's cell over), and what the ends hold now is all."""
+        if not alive:
+            yield from self._read_channel()
+            while self._channel is not None and not self._channel.idle:
+                yield from self._read_channel()
+            self._close_channel()
+        elif self._channel is not None:
+            self._not_shown += self._channel.not_shown
+        for fd in list(self._streams):
+            yield from self._read_all(fd)
+        yield from self._gate.finish()
+        if self._not_shown:
+            text = f"[... {self._not_shown:,} outputs not shown: a cell shows 1,000, of 64 MB ...]"
+            yield Displayed(data={"text/plain": text})
+        if self._channel_error:
+            yield CodeError(ename="ChannelError", evalue=self._channel_error)
+            yield LimitReached(limit="output")
+        elif self._gate.exceeded and not self._flood_reported:
+            yield LimitReached(limit="output")
+
+    def close(self) -> None:
+        """Close our ends; once more does nothing."""
+        for fd in list(self._streams):
+            self._close_stream(fd)
+        self._close_channel()
+
+    def _read(self, fd: int) -> Iterator[Event]:
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._close_stream(fd)
+            return
+        yield from self._gate.feed(self._streams[fd], data)
+        if not self._flood_reported:  # nobody can want the rest of a flood
+            self._overhear(self._streams[fd], data, self._gate.exceeded)
+        if self._gate.flooding and not self._flood_reported:
+            self._flood_reported = True
+            self._end_run()
+
+    def _read_all(self, fd: int) -> Iterator[Event]:
+        """Read what a pipe holds now; a writer that goes on writing does not hold this up."""
+        begun_bytes, before = self._gate.total_bytes, -1
+        while fd in self._streams and before != self._gate.total_bytes < begun_bytes + _PIPE_BYTES:
+            before = self._gate.total_bytes
+            yield from self._read(fd)
+
+    def _read_channel(self) -> Iterator[Event]:
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            for number, (header, body) in enumerate(channel.receive()):
+                # what was written before something is shown stands before it; who sends a second frame without having
+                # waited for the answer to the first asks for no order
+                for fd in list(self._streams) if number == 0 else ():
+                    yield from self._read_all(fd)
+                event = channel.handle(header, body)
+                if event is not None:
+                    yield event
+                if channel.done is not None:
+                    self._cell_over(channel.done)
+        except EOFError:
+            self._close_channel()
+        except ValueError as error:
+            self._channel_error = str(error)
+            self._close_channel()
+            self._end_run()
+        self._wait_for_channel()
+
+    def _wait_for_channel(self) -> None:
+        if self._channel is not None and self._listening:
+            self._poll.modify(self._channel, self._channel.events)
+
+    def _close_channel(self) -> None:
+        if self._channel is None:
+            return
+        if self._listening:
+            self._poll.unregister(self._channel)
+        self._not_shown += self._channel.not_shown
+        self._channel.close()
+        self._channel = None
+
+    def _close_stream(self, fd: int) -> None:
+        if self._listening:
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(fd)
+        del self._streams[fd]
+        os.close(fd)
+
+
+def _pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with contextlib.suppress(OSError):  # more than fs.pipe-max-size or the user's share: a smaller pipe works too
+        import fcntl
+
+        fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_BYTES)
+    return reader, writer

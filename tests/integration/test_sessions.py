@@ -1,0 +1,260 @@
+"""Sessions: an interpreter that lives on, each cell with its own report, the limits over all of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+import container_magic as cm
+from container_magic.runtime import client
+from container_magic.verbs.sessions import list_sessions, stop_all
+
+OPTIONS = {"mem": "256M", "net": "none"}
+
+
+@pytest.fixture
+def session():
+    """Return a function that begins a session; every one is ended."""
+    begun = []
+
+    def begin(**options):
+        begun.append(cm.Session(**{**OPTIONS, **options}))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.stop()
+
+
+def test_names_live_on_from_cell_to_cell(session):
+    """What one cell defines the next one finds; each report has its own output."""
+    work = session()
+    first = work.run("x = 41\nprint('first')")
+    second = work.run("x += 1\nprint(x)\nx")
+
+    assert (first.verdict, first.stdout) == ("OK", "first\n")
+    assert (second.verdict, second.stdout) == ("OK", "42\n")
+    assert second.outputs[0]["data"]["text/plain"] == "42"
+    assert second.container_id == first.container_id
+
+
+def test_state_survives_a_cell_that_fails(session):
+    """An exception ends its cell and nothing else; its lines are those of its cell."""
+    work = session()
+    work.run("kept = 'here'\ndef divide(n):\n    return 1 / n")
+    failed = work.run("\n\ndivide(0)")
+    after = work.run("print(kept)")
+
+    assert (failed.verdict, failed.error.ename) == ("RUNTIME_ERROR", "ZeroDivisionError")
+    trace = "\n".join(failed.error.traceback)
+    assert "<cell 2>" in trace and "<cell>" in trace  # where it was called, and where it was defined
+    assert (after.verdict, after.stdout, after.error) == ("OK", "here\n", None)
+
+
+def test_usage_is_the_cells_own_and_the_sessions(session):
+    """CPU seconds are counted for each cell, and all together."""
+    work = session()
+    heavy = work.run("import time\nwhile time.process_time() < 0.4: pass")
+    light = work.run("pass")
+
+    assert heavy.usage.cpu_seconds > 0.3
+    assert light.usage.cpu_seconds < 0.2
+    assert light.session.cpu_seconds >= heavy.usage.cpu_seconds + light.usage.cpu_seconds - 1e-6
+    assert light.usage.wall_seconds < heavy.usage.wall_seconds
+
+
+def test_state_survives_an_interrupt(session):
+    """Ctrl-C ends the cell with its traceback; two seconds later nothing is killed."""
+    work = session()
+    work.run("x = 'kept'")
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    stopped = work.run("import time\nprint('asleep')\ntime.sleep(30)")
+    timer.join()
+    later = work.run("import time\ntime.sleep(2.5)\nprint(x)")
+
+    assert (stopped.verdict, stopped.error.ename) == ("INTERRUPTED", "KeyboardInterrupt")
+    assert (later.verdict, later.stdout) == ("OK", "kept\n")
+
+
+def test_second_interrupt_kills_the_session(session):
+    """Code that does not listen is ended, and the session with it."""
+    work = session()
+    timers = [threading.Timer(delay, lambda: os.kill(os.getpid(), signal.SIGINT)) for delay in (0.6, 1.0)]
+    for timer in timers:
+        timer.start()
+    report = work.run("import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(30)")
+    for timer in timers:
+        timer.join()
+
+    assert report.verdict == "INTERRUPTED" and report.usage.wall_seconds < 5
+    assert not work.alive
+
+
+def test_memory_limit_ends_the_session_and_says_why(session, needs):
+    """The limit holds over the session; its end has a reason, and the next cell is refused with it."""
+    needs(mem="256M")
+    work = session()
+    work.run("kept = bytearray(150 << 20)")
+    report = work.run("pass\nmore = bytearray(150 << 20)")
+
+    assert (report.verdict, report.oom_killed, report.line) == ("MEMORY_LIMIT", True, 2)
+    assert not work.alive
+    with pytest.raises(cm.StateError, match="memory limit"):
+        work.run("1")
+
+
+def test_cpu_time_is_of_the_whole_session(session):
+    """Two cells together use up what neither does alone."""
+    work = session(cpu_time="1s")
+    burn = "import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
+    first, second = work.run(burn), work.run(burn)
+
+    assert (first.verdict, second.verdict) == ("OK", "TIME_LIMIT")
+    assert "CPU" in work.ended_because
+
+
+def test_timeout_is_each_cells(session):
+    """Two cells that take longer together than the limit are within it."""
+    work = session(timeout="1s")
+    reports = [work.run("import time\ntime.sleep(0.7)") for _ in range(2)]
+    late = work.run("import time\ntime.sleep(20)")
+
+    assert [report.verdict for report in reports] == ["OK", "OK"]
+    assert (late.verdict, late.line) == ("TIME_LIMIT", 2)
+
+
+def test_idle_session_ends_by_itself(session):
+    """Nobody asks it for long enough: it is gone, and says why."""
+    work = session(idle="300ms")
+    work.run("pass")
+    deadline = time.monotonic() + 20
+    while work.alive and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+    assert not work.alive
+    assert "waited too long" in work.ended_because
+
+
+def test_exit_ends_the_session_with_its_code(session):
+    """``exit`` in a cell ends the interpreter."""
+    work = session()
+    report = work.run("import sys\nsys.exit(3)")
+
+    assert (report.verdict, report.exit_code) == ("RUNTIME_ERROR", 3)
+    assert not work.alive
+
+
+def test_killed_process_is_told_of(session):
+    """The interpreter kills itself: that cell has a verdict, the session is over."""
+    work = session()
+    work.run("pass")
+    report = work.run("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+
+    assert (report.verdict, report.exit_signal) == ("SIGNALED", signal.SIGKILL)
+    assert not work.alive
+
+
+def test_supervisor_that_was_killed_between_cells_is_noticed(session):
+    """Nothing hangs, nothing is left, and the next cell is refused."""
+    work = session()
+    work.run("pass")
+    os.kill(work._keeper._run._created.supervisor_pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while work.alive and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    with pytest.raises(cm.StateError):
+        work.run("1")
+
+
+def test_output_between_cells_comes_with_the_next(session):
+    """A thread that goes on writing is heard at the next cell."""
+    work = session()
+    work.run("import threading\nt = threading.Timer(0.2, lambda: print('late'))\nt.start()")
+    time.sleep(0.6)
+    report = work.run("t.join()\nprint('now')")
+
+    assert report.stdout.splitlines() == ["late", "now"]
+
+
+def test_thread_that_shows_between_cells_does_not_block_them(session):
+    """It waits for somebody to take what it shows, and the next cell runs all the same."""
+    work = session()
+    work.run("import threading\nt = threading.Timer(0.2, lambda: display('shown late'))\nt.start()")
+    time.sleep(0.6)
+    report = work.run("t.join()\nprint('now')")
+
+    assert report.stdout == "now\n"
+    assert "shown late" in str(report.outputs)
+
+
+def test_forged_end_of_a_cell_forges_no_figures(session):
+    """A cell that says it is over before it is gets its word, and the supervisor's figures."""
+    work = session()
+    forge = """
+import glob, json, os, socket, struct, time
+for fd in range(3, 64):
+    try:
+        end = socket.socket(fileno=os.dup(fd))
+    except OSError:
+        continue
+    head = json.dumps({"op": "done", "seq": 0, "code": 0}).encode()
+    end.sendall(struct.pack("=II", len(head), 0) + head)
+while time.process_time() < 0.3:
+    pass
+"""
+    first = work.run(forge)
+    second = work.run("print('second')")
+
+    assert first.verdict in ("OK", "RUNTIME_ERROR")
+    assert second.session.cpu_seconds >= 0.25
+    assert second.session.cpu_seconds >= first.usage.cpu_seconds
+
+
+def test_two_sessions_do_not_see_each_other(session):
+    """Each has a container of its own."""
+    one, other = session(), session()
+    one.run("open('/tmp/mark', 'w').write('one')\nx = 1")
+    report = other.run("import os\nprint(os.path.exists('/tmp/mark'), 'x' in globals())")
+
+    assert report.stdout == "False False\n"
+
+
+def test_cell_in_a_busy_session_is_refused(session):
+    """One interpreter runs one cell at a time."""
+    work = session()
+    thread = threading.Thread(target=work.run, args=("import time\ntime.sleep(1.5)",))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not work._keeper._busy.locked() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(cm.StateError, match="another cell"):
+        work.run("1")
+    thread.join()
+
+    assert work.run("print('free')").stdout == "free\n"
+
+
+def test_other_languages_are_refused():
+    """A shell cannot be kept from cell to cell."""
+    with pytest.raises(cm.OptionError, match="session runs Python"):
+        cm.Session(lang="bash")
+
+
+def test_session_that_nobody_stopped_ends_with_its_client():
+    """The registry is this process's; shutting its zygotes down ends what is left."""
+    work = cm.Session(**OPTIONS)
+    work.run("pass")
+    client.shutdown()
+    deadline = time.monotonic() + 10
+    while work.alive and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    assert not work.alive
+    stop_all()
+    assert list_sessions() == []
