@@ -56,7 +56,7 @@ def _source_line(report: RunReport, source: str) -> str:
     lines = source.split("\n")
     if not says_line(report) or report.line is None or report.line > len(lines):
         return ""
-    line = " ".join(lines[report.line - 1].split())
+    line = " ".join(lines[report.line - 1].split()).removesuffix(":")
     return f": {line[:SOURCE_LIMIT]}{'...' if len(line) > SOURCE_LIMIT else ''}"
 
 

@@ -63,6 +63,7 @@ def test_end_without_error_of_the_code_is_named_by_verdict(fields, name, sentenc
     [
         (2, "x = 1\ny =   f(x)", "wall limit reached in line 2: y = f(x)"),
         (1, "x" * 81, f"wall limit reached in line 1: {'x' * 80}..."),
+        (1, "while True:\n    pass", "wall limit reached in line 1: while True"),
         (3, "x = 1\n", "wall limit reached in line 3"),
         (2, "", "wall limit reached in line 2"),
         (None, "x = 1", "wall limit reached"),
