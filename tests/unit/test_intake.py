@@ -18,7 +18,13 @@ def payload():
     """Return an intake, its poll, the payload's ends (stdout, stderr, channel), and how often the run was ended."""
     ended = []
     with select.epoll() as poll:
-        intake = Intake(poll, 8 << 20, end_run=lambda: ended.append(True), cell_over=lambda code: None)
+        intake = Intake(
+            poll,
+            8 << 20,
+            end_run=lambda: ended.append(True),
+            cell_over=lambda code: None,
+            overhear=lambda *written: None,
+        )
         with intake.open("safe") as fds:
             yield intake, poll, fds, ended
         intake.close()
@@ -73,7 +79,7 @@ def test_frames_that_nobody_looked_at_are_in_the_rest(payload):
 def test_script_has_no_channel():
     """Two ends, and nothing of the channel is loaded or opened."""
     with select.epoll() as poll:
-        intake = Intake(poll, 100, end_run=lambda: None, cell_over=lambda code: None)
+        intake = Intake(poll, 100, end_run=lambda: None, cell_over=lambda code: None, overhear=lambda *written: None)
         with intake.open(None) as fds:
             assert len(fds) == 2
         intake.close()
