@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from container_magic.display.cell import CellLine
     from container_magic.verbs.run import Run, RunRequest
 
+_PAGE_BYTES = 2 * 1024 * 1024
+"""How much of its text a cell shows: a Jupyter server drops, uncounted, what comes faster than 3 MB in 3 seconds."""
+_MORE = (
+    "[a page shows 2 MB of a cell's text; _contain.stdout and _contain.stderr have what --max-output lets through]\n"
+)
 _LOG_BYTES = 2 * 1024 * 1024
 """How much of a log a notebook shows: a Jupyter server drops what comes faster than some megabytes per second."""
 
@@ -215,17 +220,30 @@ class _Streams:
     """The notebook's stdout and stderr: safe text, in the order in which the container wrote it."""
 
     def __init__(self, line: CellLine | None) -> None:
+        from container_magic.runtime.output import OutputGate
+
         self._line = line
+        self._gate = OutputGate(_PAGE_BYTES)
         self._decoders: dict[StreamName, StreamDecoder] = {"stdout": StreamDecoder(), "stderr": StreamDecoder()}
         self._last: StreamName = "stdout"
         self._written = False
 
     def write(self, event: Output) -> None:
+        if event.dropped_bytes:
+            self._gate.skip(event.stream, event.dropped_bytes)
+        for passed in self._gate.feed(event.stream, event.data):
+            self._decode(passed)
+
+    def _decode(self, event: Output) -> None:
         self._put(event.stream, self._decoders[event.stream].feed(event))
 
     def finish(self) -> None:
+        for kept in self._gate.finish():
+            self._decode(kept)
         for stream, decoder in self._decoders.items():
             self._put(stream, decoder.finish())
+        if self._gate.exceeded:
+            self._put("stderr", _MORE)
         if self._written:
             getattr(sys, self._last).flush()
 

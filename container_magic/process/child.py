@@ -47,10 +47,15 @@ def live(own: Inheritance) -> NoReturn:
         for name in _STEPS:
             step = name
             getattr(setup, name)()
+        step = "user"
+        user = payload.resolve_user(setup.spec.process.user)
         step = "fork"
         pid = os.fork()
         if pid == 0:
-            payload.live(own, setup.spec.process, own.slot)
+            payload.live(own, setup.spec.process, user)
+        # the payload's user, for without a capability it could not pass signals on to another
+        payload.become(user)
+        setup.die_with_the_supervisor()  # once more: a change of ids clears it (prctl(2))
         init.live(own.sync, own.slot, pid)
     except BaseException as error:
         fail(own.sync, step.replace("_", " "), error)

@@ -23,14 +23,13 @@ _START_FD = 3
 _START_FDS = 4
 
 
-def live(own: Inheritance, process: Process, error_slot: mmap.mmap) -> NoReturn:
-    """Shed privileges and descriptors, say READY, wait for START, and become the user's code."""
+def live(own: Inheritance, process: Process, user: tuple[int, int]) -> NoReturn:
+    """Shed privileges and descriptors, say READY, wait for START, and become the code of ``user`` (uid, gid)."""
+    error_slot = own.slot
     step = "descriptors"
     start = own.start
     try:
         start = _keep_only_start(own.start)
-        step = "user"
-        user = _resolve_user(process.user)
         step = "working directory"
         os.setsid()
         step = "privileges"
@@ -127,16 +126,21 @@ def _prefer_as_oom_victim() -> None:
         file.write("500")
 
 
-def _shed(user: tuple[int, int]) -> None:
+def become(user: tuple[int, int]) -> None:
+    """Take on (uid, gid), for good."""
     uid, gid = user
     if user != (0, 0):
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
+
+
+def _shed(user: tuple[int, int]) -> None:
+    become(user)
     capabilities.clear()
     syscalls.prctl(c.PR_SET_DUMPABLE, 1)
 
 
-def _resolve_user(user: str) -> tuple[int, int]:
+def resolve_user(user: str) -> tuple[int, int]:
     """Return (uid, gid) for Docker's ``UID[:GID]`` or ``NAME[:GROUP]``, names looked up inside the container."""
     if not user:
         return 0, 0

@@ -132,8 +132,6 @@ class Channel:
         self._flood_bytes_left = FLOOD_BYTES
         self.done: int | None = None
         """Exit code of a session's cell that is over, as the payload says."""
-        self.idle = False
-        """The last read found nothing."""
         self.not_shown = 0
         """Displays, updates and clears beyond the caps."""
 
@@ -157,13 +155,11 @@ class Channel:
         try:
             data = self._socket.recv(_READ_BYTES)
         except BlockingIOError:
-            self.idle = True
             return
         except OSError:
             data = b""
         if not data:
             raise EOFError
-        self.idle = False
         yield from self._reader.feed(data)
 
     def handle(self, header: Header, body: memoryview) -> Event | None:

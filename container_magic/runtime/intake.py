@@ -44,6 +44,8 @@ class Intake:
         self._overhear = overhear
         self._gate = OutputGate(output_bytes)
         self._streams: dict[int, StreamName] = {}
+        self._end: socket.socket | None = None
+        self._html: HtmlMode = "safe"
         self._channel: Channel | None = None
         self._channel_error = ""
         self._not_shown = 0
@@ -60,11 +62,10 @@ class Intake:
                 self._streams[reader] = name
                 fds.append(writer)
             if html is not None:
-                from container_magic.runtime.channel import Channel  # what a script does without is not loaded for it
-
-                ours, theirs = socket.socketpair()
+                self._end, theirs = socket.socketpair()
+                self._end.setblocking(False)
+                self._html = html
                 stack.enter_context(theirs)
-                self._channel = Channel(ours, html)
                 fds.append(theirs.fileno())
             yield fds
 
@@ -80,14 +81,14 @@ class Intake:
         self._listening = True
         for fd in self._streams:
             self._poll.register(fd, select.EPOLLIN)
-        if self._channel is not None:
-            self._poll.register(self._channel, select.EPOLLIN)
+        if self._end is not None:
+            self._poll.register(self._end, select.EPOLLIN)
 
     def rank(self, fd: int) -> int:
         """Return when to take what is ready at ``fd``: 0 a pipe, 1 the channel, 2 it is neither."""
         if fd in self._streams:
             return 0
-        return 1 if self._channel is not None and self._channel.fileno() == fd else 2
+        return 1 if self._end is not None and self._end.fileno() == fd else 2
 
     def take(self, fd: int) -> Iterator[Event]:
         """Read once from ``fd`` and yield what that brings."""
@@ -97,8 +98,9 @@ class Intake:
         """Send a session's next cell, whose caps are its own."""
         self._gate = OutputGate(output_bytes)
         self._flood_reported, self._not_shown = False, 0
-        if self._channel is not None:
-            self._channel.execute(source, html)
+        channel = self._open_channel()
+        if channel is not None:
+            channel.execute(source, html)
             self._wait_for_channel()
 
     def reply(self, text: str | None) -> None:
@@ -110,8 +112,7 @@ class Intake:
     def drain(self, *, alive: bool = False) -> Iterator[Event]:
         """Yield the rest: every process is dead (or a session's cell over), and what the ends hold now is all."""
         if not alive:
-            yield from self._read_channel()
-            while self._channel is not None and not self._channel.idle:
+            while self._peek():
                 yield from self._read_channel()
             self._close_channel()
         elif self._channel is not None:
@@ -157,7 +158,9 @@ class Intake:
             yield from self._read(fd)
 
     def _read_channel(self) -> Iterator[Event]:
-        channel = self._channel
+        if self._channel is None and self._peek() == b"":
+            self._close_channel()  # the end, and nothing was ever shown
+        channel = self._open_channel()
         if channel is None:
             return
         try:
@@ -179,18 +182,36 @@ class Intake:
             self._end_run()
         self._wait_for_channel()
 
+    def _open_channel(self) -> Channel | None:
+        """Return the channel; what reads it is loaded when something comes, for most code shows nothing."""
+        if self._channel is None and self._end is not None:
+            from container_magic.runtime.channel import Channel
+
+            self._channel = Channel(self._end, self._html)
+        return self._channel
+
+    def _peek(self) -> bytes | None:
+        """Return the first byte that was not read of the channel, empty at its end, None when nothing is there."""
+        if self._end is None:
+            return None
+        try:
+            return self._end.recv(1, socket.MSG_PEEK)
+        except OSError as error:
+            return None if isinstance(error, BlockingIOError) else b""
+
     def _wait_for_channel(self) -> None:
         if self._channel is not None and self._listening:
             self._poll.modify(self._channel, self._channel.events)
 
     def _close_channel(self) -> None:
-        if self._channel is None:
+        if self._end is None:
             return
         if self._listening:
-            self._poll.unregister(self._channel)
-        self._not_shown += self._channel.not_shown
-        self._channel.close()
-        self._channel = None
+            self._poll.unregister(self._end)
+        if self._channel is not None:
+            self._not_shown += self._channel.not_shown
+        self._end.close()
+        self._end = self._channel = None
 
     def _close_stream(self, fd: int) -> None:
         if self._listening:

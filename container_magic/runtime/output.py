@@ -45,6 +45,10 @@ class OutputGate:
             self._keep(stream, rest)
         return [Output(stream=stream, data=head)] if head else []
 
+    def skip(self, stream: StreamName, count: int) -> None:
+        """Count bytes that somebody before us left out; they are missing after what was kept of the stream."""
+        self._dropped[stream] += count
+
     def _keep(self, stream: StreamName, data: bytes) -> None:
         if len(data) > self._tail_bytes:
             self._dropped[stream] += len(data) - self._tail_bytes

@@ -18,10 +18,11 @@ import pytest
 import container_magic as cm
 from container_magic.cgroups.facts import probe
 from container_magic.events import CodeError, Created, Deleted, Exited, Interrupted, Output, Started
-from container_magic.report import fold
+from container_magic.report import ReportBuilder, fold
 from container_magic.runtime import client
 from container_magic.runtime.state import CGROUPS
 from container_magic.runtime.sweep import runtime_directory
+from container_magic.verbs.run import open_run, request_for
 
 GONE_SECONDS = 2.0
 STUBBORN = """
@@ -206,6 +207,20 @@ class TestInterrupt:
 
         assert "killed=False" in output, complaints
         assert seconds < 15
+
+    def test_interrupt_reaches_another_user(self):
+        """Code that runs as a user of its own hears Ctrl-C as any other: KeyboardInterrupt, and no kill."""
+        code = "import time\nprint('started')\ntry:\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('heard')"
+        with open_run(request_for(code, {"user": "65534", "net": "none"})) as running:
+            builder = ReportBuilder()
+            for event in running:
+                builder.add(event)
+                if isinstance(event, Output) and b"started" in event.data:
+                    running.interrupt()
+        report = builder.report()
+
+        assert (report.verdict, report.stdout) == ("INTERRUPTED", "started\nheard\n")
+        assert report.exit_signal is None
 
     def test_interrupt_verdict(self):
         """The report of an interrupted run says INTERRUPTED; the caller's handler is back after it."""

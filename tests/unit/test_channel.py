@@ -1,6 +1,7 @@
 """The client's end of a cell's channel: frames of unknown truth, caps, answers; and the payload's end against it."""
 
 import json
+import select
 import socket
 import threading
 
@@ -48,7 +49,7 @@ def take(channel):
     events = []
     while True:
         events += [channel.handle(header, body) for header, body in channel.receive()]
-        if channel.idle:
+        if not select.select([channel], [], [], 0)[0]:
             return events
 
 
