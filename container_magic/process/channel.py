@@ -59,6 +59,11 @@ class Channel:
             finally:
                 self._owner = 0
 
+    def say_begun(self) -> None:
+        """Say that a session's next cell listens to interrupts."""
+        with self._lock, contextlib.suppress(OSError):
+            self._send({"op": "begun", "seq": 0}, [])
+
     def show(
         self,
         data: Mapping[str, Any],

@@ -122,9 +122,17 @@ class Interpreter:
             number += 1
             filename = f"<cell {number}>"
             _remember(source, filename)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            code = self._execute(source, filename, module)
+            code = self._execute_next(channel, source, filename, module)
         return code
+
+    def _execute_next(self, channel: Channel, source: bytes, filename: str, module: types.ModuleType) -> int:
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            channel.say_begun()
+        except KeyboardInterrupt as error:
+            leave_error(self._slot, *_describe(error))
+            return exit_code_of(error)
+        return self._execute(source, filename, module)
 
     def _execute(self, source: bytes, filename: str, module: types.ModuleType) -> int:
         try:

@@ -65,7 +65,11 @@ class _Done(msgspec.Struct, tag_field="op", tag="done", forbid_unknown_fields=Tr
     code: Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
-Header = _Display | _Result | _Clear | _Input | _Done
+class _Begun(msgspec.Struct, tag_field="op", tag="begun", forbid_unknown_fields=True):
+    seq: _Sequence
+
+
+Header = _Display | _Result | _Clear | _Input | _Done | _Begun
 _decoder: msgspec.json.Decoder[Header] = msgspec.json.Decoder(Header)
 
 
@@ -130,6 +134,8 @@ class Channel:
         self._left = {"outputs": MOST_OUTPUTS, "updates": MOST_UPDATES}
         self._bytes_left = MOST_DISPLAY_BYTES
         self._flood_bytes_left = FLOOD_BYTES
+        self.begun = False
+        """A session's cell listens to interrupts."""
         self.done: int | None = None
         """Exit code of a session's cell that is over, as the payload says."""
         self.not_shown = 0
@@ -178,6 +184,9 @@ class Channel:
         elif isinstance(header, _Done):
             self.done = header.code
             return None
+        elif isinstance(header, _Begun):
+            self.begun = True
+            return None
         elif not self._may("updates"):
             event = None
         elif isinstance(header, _Input):
@@ -201,7 +210,7 @@ class Channel:
         self._left = {"outputs": MOST_OUTPUTS, "updates": MOST_UPDATES}
         self._bytes_left = MOST_DISPLAY_BYTES
         self._flood_bytes_left = FLOOD_BYTES
-        self.done, self.not_shown = None, 0
+        self.done, self.begun, self.not_shown = None, False, 0
         self._asked.clear()
         self._send({"op": "execute"}, source)
 

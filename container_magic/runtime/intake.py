@@ -26,7 +26,8 @@ class Intake:
     """The client's ends of a payload's standard output, standard error and channel.
 
     ``poll`` is told what to wait for, once ``listen`` is called. ``end_run`` is called when more comes than anybody
-    can want, or what is no frame; ``cell_over``, with its exit code, when the payload says that a session's cell is;
+    can want, or what is no frame; ``cell_begun`` when a session's next cell listens to interrupts, ``cell_over``, with
+    its exit code, when the payload says that it is;
     ``overhear`` gets all that is written, and whether it is more than is shown.
     """
 
@@ -35,11 +36,13 @@ class Intake:
         poll: select.epoll,
         output_bytes: int,
         end_run: Callable[[], None],
+        cell_begun: Callable[[], None],
         cell_over: Callable[[int], None],
         overhear: Callable[[StreamName, bytes, bool], None],
     ) -> None:
         self._poll = poll
         self._end_run = end_run
+        self._cell_begun = cell_begun
         self._cell_over = cell_over
         self._overhear = overhear
         self._gate = OutputGate(output_bytes)
@@ -172,6 +175,8 @@ class Intake:
                 event = channel.handle(header, body)
                 if event is not None:
                     yield event
+                if channel.begun:
+                    self._cell_begun()
                 if channel.done is not None:
                     self._cell_over(channel.done)
         except EOFError:

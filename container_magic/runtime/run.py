@@ -100,6 +100,9 @@ class Run:
         self.ended_because = ""
         """Of a session that is over: why."""
         self.session_usage: Usage | None = None
+        self._hears = True
+        """Whether an interrupt meets the code: before, it would be lost."""
+        self._interrupt_waits = False
         self._interrupts = 0
         self._poll = select.epoll()
         self._intake = self._new_intake()
@@ -141,6 +144,7 @@ class Run:
             self._poll,
             self.plan.spec.watch.output_bytes,
             end_run=lambda: self._worker.command("kill", reason="output"),
+            cell_begun=self._hear_begun,
             cell_over=lambda code: self._worker.command("done", code=code),
             overhear=self._overhear,
         )
@@ -157,6 +161,7 @@ class Run:
         self._request = request
         self._started = self._exited = self._alive = False
         self._interrupts = 0
+        self._hears = self._interrupt_waits = False  # between two cells the interpreter ignores Ctrl-C
         self._log = OutputLog()
         self._idle_seconds = self._on_idle = None
         if self._created is not None:  # each cell's events begin with it: its report names container and limits
@@ -196,7 +201,16 @@ class Run:
 
     def interrupt(self) -> None:
         """Send SIGINT to the code; what does not end within two seconds is killed."""
-        self._worker.command("interrupt")
+        if self._hears:
+            self._worker.command("interrupt")
+        else:
+            self._interrupt_waits = True
+
+    def _hear_begun(self) -> None:
+        if not self._hears:
+            self._hears = True
+            if self._interrupt_waits:
+                self.interrupt()
 
     def kill(self) -> None:
         """End the container now."""

@@ -81,6 +81,10 @@ class Session:
                 builder.add(event)
         return builder.report()
 
+    def interrupt(self) -> None:
+        """Stop the cell that runs, from another thread: KeyboardInterrupt inside; the second time it is killed."""
+        self._keeper.interrupt()
+
     def stop(self) -> None:
         """End the interpreter and remove its container; once more does nothing."""
         self._keeper.stop("it was stopped")
@@ -147,6 +151,10 @@ class _Keeper:
                     self._run.close()
         finally:
             self._busy.release()
+
+    def interrupt(self) -> None:
+        if self._run is not None and self._busy.locked():
+            self._run.on_sigint()
 
     def stop(self, reason: str) -> None:
         if self._run is not None:

@@ -22,6 +22,7 @@ def payload():
             poll,
             8 << 20,
             end_run=lambda: ended.append(True),
+            cell_begun=lambda: None,
             cell_over=lambda code: None,
             overhear=lambda *written: None,
         )
@@ -79,7 +80,14 @@ def test_frames_that_nobody_looked_at_are_in_the_rest(payload):
 def test_script_has_no_channel():
     """Two ends, and nothing of the channel is loaded or opened."""
     with select.epoll() as poll:
-        intake = Intake(poll, 100, end_run=lambda: None, cell_over=lambda code: None, overhear=lambda *written: None)
+        intake = Intake(
+            poll,
+            100,
+            end_run=lambda: None,
+            cell_begun=lambda: None,
+            cell_over=lambda code: None,
+            overhear=lambda *written: None,
+        )
         with intake.open(None) as fds:
             assert len(fds) == 2
         intake.close()
