@@ -27,8 +27,8 @@ class Intake:
 
     ``poll`` is told what to wait for, once ``listen`` is called. ``end_run`` is called when more comes than anybody
     can want, or what is no frame; ``cell_begun`` when a session's next cell listens to interrupts, ``cell_over``, with
-    its exit code, when the payload says that it is;
-    ``overhear`` gets all that is written, and whether it is more than is shown.
+    its exit code, when the payload says that it is over. ``overhear`` gets all that is written, and whether it is more
+    than is shown.
     """
 
     def __init__(
