@@ -14,7 +14,11 @@ from container_magic.display.svg import usage_svg
 from container_magic.display.text import line_parts, rows
 from container_magic.report import RunReport
 
-_LINE = "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px);opacity:0.85"
+# JupyterLab indents the text of outputs by one character: the report begins where the lines above it do
+_LINE = (
+    "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px);opacity:0.85;"
+    "padding-left:1ch"
+)
 _LABEL = "text-align:left;vertical-align:top;padding:0 1.5em 0 0;font-weight:normal;opacity:0.7"
 _VALUE = "text-align:left;vertical-align:top;padding:0;white-space:pre-wrap"
 _GREEN = "var(--jp-success-color1,#388e3c)"

@@ -54,10 +54,11 @@ def _panel(name: str, points: Sequence[Point], limit: float | None, colour: str,
     highest = max(value for _, value in points)
     top, limited = scale(points, limit)
     title = f"{name}: highest {unit(highest)}{_of(limit, unit)} over {human_seconds(points[-1][0])}"
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in _scaled(points, top))
+    curve = _scaled(points, top)
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in curve)
     parts = [
         f'<text x="0" y="-6">{title}</text>',
-        f'<polygon points="0,{PANEL_HEIGHT} {path} {WIDTH},{PANEL_HEIGHT}" fill="{colour}" fill-opacity="0.25"/>',
+        f'<polygon points="{curve[0][0]:.1f},{PANEL_HEIGHT} {path} {WIDTH},{PANEL_HEIGHT}" fill="{colour}" fill-opacity="0.25"/>',
         f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>',
         f'<line x1="0" y1="{PANEL_HEIGHT}" x2="{WIDTH}" y2="{PANEL_HEIGHT}" stroke="{_TEXT}"/>',
     ]

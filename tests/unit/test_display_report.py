@@ -223,6 +223,14 @@ def test_svg_is_xml_with_dashed_limits_and_no_script():
     assert "CPU: highest 1.5 CPUs of 2 CPUs over 1.50 s" in texts
 
 
+def test_picture_fills_only_below_the_curve():
+    """Where no sample was taken yet there is neither line nor area."""
+    picture = usage_svg(SAMPLES)
+    areas = re.findall(r'<polygon points="([\d.]+),[\d.]+ ([\d.]+),', picture)
+    assert areas
+    assert all(begin == curve for begin, curve in areas)
+
+
 @given(POINTS, st.none() | st.integers(1, 2**40))
 def test_svg_points_stay_in_the_picture(points, limit):
     """No coordinate is outside, however many samples there are and wherever the limit is."""
