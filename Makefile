@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 INSTALLED := $(VENV)/.installed-$(VERSION)
 LINTERS := $(VENV)/.linters-$(VERSION)
+PAGE := $(VENV)/.page-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vm check bench docs clean
+.PHONY: help demo test test-page test-vm check bench docs clean
 
 help: ## show these targets
-	@sed -n 's/^\([a-z-]*\): .*## /  \1	/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\): .*## /  \1	/p' Makefile | expand -t 12
 
 demo: $(INSTALLED) ## run the first notebook in a real Jupyter kernel and write it to build/
 	$(BIN)/python notebooks/run_notebook.py notebooks/01_first_cell.ipynb build
@@ -21,6 +22,11 @@ test: $(INSTALLED) ## run the test suite: in parallel, then what needs the machi
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not alone" || status=1; \
 	$(BIN)/python -m pytest -q -m alone || status=1; \
 	exit $$status
+
+test-page: $(PAGE) ## run the tests in JupyterLab's page; root gets Debian's chromium for it
+	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null \
+		|| { apt-get -q update && apt-get -q -y install --no-install-recommends chromium fonts-dejavu-core; }
+	$(BIN)/python -m pytest -q tests/page
 
 test-vm: $(INSTALLED) ## run integration tests on a stock Debian kernel with cgroup v2, under emulation
 	tests/vm/run
@@ -53,4 +59,8 @@ $(INSTALLED): pyproject.toml
 
 $(LINTERS): pyproject.toml | $(INSTALLED)
 	$(BIN)/python -m pip install -q --group lint
+	@touch $@
+
+$(PAGE): pyproject.toml | $(INSTALLED)
+	$(BIN)/python -m pip install -q --group page
 	@touch $@

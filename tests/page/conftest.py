@@ -16,7 +16,7 @@ from lab import Lab, Notebook
 from container_magic.runtime.sweep import runtime_directory
 
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "page"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = shutil.which("chromium")
 PATIENCE_SECONDS = 10
 _PR_SET_CHILD_SUBREAPER = 36
 
