@@ -27,9 +27,9 @@ class Canary(ThreadingHTTPServer):
 
 class _Answer(BaseHTTPRequestHandler):
     def do_GET(self):
-        """Answer with a script that says whose it is, which a style sheet or picture does not mind."""
+        """Answer with a script that notes whose it is, which a style sheet or picture does not mind."""
         self.server.hits.append(self.path)
-        body = f"window.__pwned = {self.path!r}".encode()
+        body = f"window.__pwned += {'.' + self.path.removeprefix('/')!r}".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/javascript" if self.path.endswith(".js") else "text/html")
         self.send_header("Access-Control-Allow-Origin", "*")

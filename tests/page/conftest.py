@@ -92,9 +92,9 @@ def notebook(lab, browser):
     """Return a function that opens a notebook of the given cells in a page; the extension is loaded by its first."""
     opened = []
 
-    def notebook(name, *cells, theme="light"):
+    def notebook(name, *cells, theme="light", **keywords):
         context = browser.new_context(viewport={"width": 1000, "height": 900}, device_scale_factor=1)
-        opened.append((context, Notebook(lab, context, name, ["%load_ext container_magic", *cells])))
+        opened.append((context, Notebook(lab, context, name, ["%load_ext container_magic", *cells], **keywords)))
         if theme == "dark":
             opened[-1][1].command("apputils:change-theme", theme="JupyterLab Dark")
         return opened[-1][1]

@@ -98,18 +98,21 @@ class Log:
     opened: list = field(default_factory=list)
     console: list = field(default_factory=list)
 
-    def foreign(self, *own):
-        """Return the requests that left the page for anything but addresses that begin with one of ``own``."""
-        return [url for url in self.requests if not url.startswith((*own, "data:", "blob:", "about:"))]
+    def foreign(self, own):
+        """Return the requests over a network for anything but addresses that begin with one of ``own``."""
+        return [url for url in self.requests if url.startswith(("http", "ws", "ftp")) and not url.startswith(own)]
 
 
 class Notebook:
     """A notebook in a page of a browser; its cells are run and read as a user does."""
 
-    def __init__(self, lab, context, name, cells):
+    def __init__(self, lab, context, name, cells, *, goes_on=False):
         self.lab, self.name, self.log = lab, name, Log()
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel)
+        # a failing cell does not stop those below it where the tests say so by the tag that Jupyter has for it
+        tags = {"tags": ["raises-exception"]} if goes_on else {}
+        code = [nbformat.v4.new_code_cell(cell, metadata=tags) for cell in cells]
+        content = nbformat.v4.new_notebook(cells=code, metadata=kernel)
         nbformat.write(content, lab.root / f"{name}.ipynb")
         context.on("request", lambda request: self.log.requests.append(request.url))
         self.page = context.new_page()

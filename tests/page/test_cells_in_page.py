@@ -44,7 +44,9 @@ def test_full_report_shows_its_picture(notebook):
 
 def test_failing_cell_shows_its_traceback_and_stops_the_cells_below(notebook):
     """The traceback has the cell's own lines, and what was queued behind it has not run."""
-    page = notebook("fails", f"%%contain {LIMITS}\ndef broken():\n    raise ValueError('bad')\nbroken()", "print('not')")
+    page = notebook(
+        "fails", f"%%contain {LIMITS}\ndef broken():\n    raise ValueError('bad')\nbroken()", "print('not')"
+    )
     page.run()
     error = page.cell(1).locator("[data-mime-type='application/vnd.jupyter.stderr']").inner_text()
     assert "line 2, in broken" in error
