@@ -58,7 +58,8 @@ def _panel(name: str, points: Sequence[Point], limit: float | None, colour: str,
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in curve)
     parts = [
         f'<text x="0" y="-6">{title}</text>',
-        f'<polygon points="{curve[0][0]:.1f},{PANEL_HEIGHT} {path} {WIDTH},{PANEL_HEIGHT}" fill="{colour}" fill-opacity="0.25"/>',
+        f'<polygon points="{curve[0][0]:.1f},{PANEL_HEIGHT} {path} {WIDTH},{PANEL_HEIGHT}" '
+        f'fill="{colour}" fill-opacity="0.25"/>',
         f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>',
         f'<line x1="0" y1="{PANEL_HEIGHT}" x2="{WIDTH}" y2="{PANEL_HEIGHT}" stroke="{_TEXT}"/>',
     ]

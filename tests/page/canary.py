@@ -37,7 +37,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_HEAD = do_OPTIONS = do_GET
+    do_POST = do_HEAD = do_OPTIONS = do_GET  # noqa: N815 - http.server's names
 
     def log_message(self, *words):
         """Say nothing: the hits are the log."""

@@ -1,7 +1,7 @@
 """Roads by which the output of a cell could reach the page: each would leave its name in it, or ask a server for it.
 
-A road is the source of a cell. ``JS`` in it stands for a script that notes the road's name in ``window.__pwned``, ``URL``
-for an address of the canary that holds the name, ``PATH`` for one of the Jupyter server itself.
+A road is the source of a cell. ``JS`` in it stands for a script that notes the road's name in ``window.__pwned``,
+``URL`` for an address of the canary that holds the name, ``PATH`` for one of the Jupyter server itself.
 """
 
 import re
@@ -106,14 +106,14 @@ HTML = {
     "link-ping": "<a href='#' ping='URL'>click</a>",
     "link-of-server": "<a href='PATH' target='_self'>click</a>",
     "area": "<map name='m'><area href='javascript:void(JS)' coords='0,0,9,9'></map>",
-    "command": "<button data-commandlinker-command='notebook:insert-cell-below' data-commandlinker-args='{}'>x</button>",
+    "command": "<b data-commandlinker-command='notebook:insert-cell-below' data-commandlinker-args='{}'>click</b>",
     "command-link": "<a data-commandlinker-command='notebook:insert-cell-above' href='#'>click</a>",
     "clobber": "<a id='__pwned' name='__pwned'>text</a>",
     "clobber-configuration": "<script id='jupyter-config-data' type='application/json'>{}</script>",
     "covers-the-page": "<div class='jp-Dialog' style='position: fixed; inset: 0; z-index: 99999'>text</div>",
     "mutation-noscript": '<noscript><p title="</noscript><img src=x: onerror=JS>">',
     "mutation-style": '<svg></p><style><a id="</style><img src=x: onerror=JS>">',
-    "mutation-mglyph": '<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=x: onerror=JS&gt;">',
+    "mutation-mglyph": '<math><mtext><table><mglyph><style><!--</style><b title="--&gt;&lt;img src=x: onerror=JS&gt;">',
     "mutation-form": "<form><math><mtext></form><form><mglyph><style></math><img src=x: onerror=JS>",
     "mutation-title": "<svg><title><style><img src=x: onerror=JS></style></title></svg>",
     "mutation-xmp": '<xmp><p title="</xmp><img src=x: onerror=JS>">',
@@ -123,7 +123,7 @@ HTML = {
     "mutation-instruction": "<?xml ><img src=x: onerror=JS> ?>",
     "mutation-cdata": "<svg><![CDATA[><img src=x: onerror=JS>]]></svg>",
     "mutation-annotation": '<math><annotation-xml encoding="text/html"><img src=x: onerror=JS></annotation-xml></math>',
-    "mutation-select": "<select><template><style><!--</style><a title='--><img src=x: onerror=JS>'></template></select>",
+    "mutation-select": "<select><template><style><!--</style><a title='--><img src=x: onerror=JS>'></template>",
     "nul": "<im\0g src=x: onerror=JS><img src=x: on\0error=JS>",
     "long": "<b>" * 3000 + "<img src=x: onerror=JS>",
 }
@@ -256,7 +256,7 @@ CLASSES = {
     "Code": "display(Code('<img src=x: onerror=JS>', language='python'))",
     "Pretty": "display(Pretty('<img src=x: onerror=JS>'))",
     "ProgressBar": "display(ProgressBar('3\"><img src=x: onerror=JS>'))",
-    "GeoJSON": "display(GeoJSON({'type': 'Point'}, url_template='URL', layer_options={'attribution': '<script>JS</script>'}))",
+    "GeoJSON": "display(GeoJSON({'type': 'Point'}, url_template='URL', layer_options={'a': '<script>JS</script>'}))",
 }
 
 _RESULT = """
@@ -313,7 +313,7 @@ SESSION = {
     "payload-edit": _PAYLOAD.format(payload="{'source': 'edit_magic', 'filename': '/etc/passwd', 'line_number': 1}"),
     "payload-exit": _PAYLOAD.format(payload="{'source': 'ask_exit', 'keepkernel': False}"),
     "exit": "get_ipython().ask_exit()",
-    "page": "from IPython.core.page import page\npage({'data': {'text/html': '<script>JS</script>', 'text/plain': 'x'}})",
+    "page": "from IPython.core.page import page\npage({'data': {'text/html': '<script>JS</script>'}})",
     "comm": (
         "from comm import create_comm\n"
         "create_comm(target_name='jupyter.widget', data={'state': {'_model_module': 'URL', '_model_name': 'X'}})"
@@ -322,7 +322,7 @@ SESSION = {
     "kernel-app": "from ipykernel.kernelapp import IPKernelApp\nprint(IPKernelApp.instance().connection_file)",
     "clear": "clear_output()",
     "clear-wait": "clear_output(wait=True)",
-    "metadata": "display({'text/plain': 'x'}, raw=True, metadata={'tags': ['JS'], 'scrolled': True, 'JS': '<script>JS</script>'})",
+    "metadata": "display({'text/plain': 'x'}, raw=True, metadata={'tags': ['JS'], 'JS': '<script>JS</script>'})",
     "many": 'for number in range(300):\n    display(HTML(f\'<img id={number} src="x:" onerror="JS">\'))',
 }
 

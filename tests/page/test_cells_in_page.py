@@ -1,6 +1,5 @@
 """What a user sees of contained cells in JupyterLab."""
 
-import psutil
 import pytest
 
 pytestmark = [pytest.mark.xdist_group("page"), pytest.mark.slow]
