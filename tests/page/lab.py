@@ -1,5 +1,6 @@
 """A JupyterLab of its own, with nothing of the user's, and a notebook of it in a browser's page."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -60,16 +61,21 @@ class Lab:
                 [sys.executable, "-m", "jupyterlab", *options],
                 cwd=self.root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        self.url = self._address(runtime)
+        try:
+            self.url = self._address(runtime)
+        except BaseException:
+            self.stop()
+            raise
 
     def _address(self, runtime):
-        """Return the address of the server once it answers."""
+        """Return the address of the server once it answers: the file that names it comes a moment before."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             for path in runtime.glob(f"jpserver-{self.process.pid}.json"):
-                self.url = json.loads(path.read_text())["url"].rstrip("/")
-                self.api("status")
-                return self.url
+                with contextlib.suppress(OSError, ValueError):
+                    self.url = json.loads(path.read_text())["url"].rstrip("/")
+                    self.api("status")
+                    return self.url
             time.sleep(0.05)
         raise AssertionError(f"JupyterLab did not start: {self._log.read_text()}")
 
