@@ -82,6 +82,12 @@ def marks(page):
     return {name for name in found.replace("undefined", "").split(".") if name}
 
 
+def reported(page, number):
+    """Return whether a cell's output holds the report of a container."""
+    shown = [output.get("data", {}).get("text/plain", "") for output in page.outputs(number)]
+    return any(" wall " in text and " of 300 MB" in text for text in map("".join, shown))
+
+
 def asked(page, canary):
     """Return the names of the roads that made the page ask a server for something."""
     addresses = [*page.log.foreign(()), *canary.hits]
@@ -94,6 +100,8 @@ def test_no_output_of_a_contained_cell_reaches_the_page(notebook, lab, canary, f
     kernels = len(lab.api("kernels"))
     page = opened(notebook, f"hostile-{family}", [CONTAINED + road.cell(canary.url) for road in roads(family)])
     sources, address = page.sources(), page.page.url
+    # a notebook whose cells did not run in containers would pass all that follows
+    assert [number for number in range(2, len(sources) - 1) if not reported(page, number)] == []
     for _ in range(2):
         assert (marks(page), asked(page, canary)) == (set(), set())
         assert canary.hits == page.log.foreign((lab.url, lab.url.replace("http", "ws"))) == []
