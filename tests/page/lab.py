@@ -121,6 +121,7 @@ class Notebook:
         content = nbformat.v4.new_notebook(cells=code, metadata=kernel)
         nbformat.write(content, lab.root / f"{name}.ipynb")
         context.on("request", lambda request: self.log.requests.append(request.url))
+        context.on("requestfailed", self._failed)
         self.page = context.new_page()
         self.page.on("console", lambda message: self.log.console.append(message.text))
         self.page.on("dialog", self._dismiss)
@@ -128,6 +129,11 @@ class Notebook:
         self.page.goto(f"{lab.url}/doc/tree/{name}.ipynb?token={lab.token}")
         self.page.wait_for_function("window.jupyterapp && jupyterapp.shell.currentWidget?.sessionContext?.isReady")
         self.page.wait_for_function("jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'")
+
+    def _failed(self, request):
+        """Forget what a content security policy stopped before it left the browser."""
+        if request.failure == "csp":
+            self.log.requests.remove(request.url)
 
     def _dismiss(self, dialog):
         self.log.dialogs.append(dialog.message)
