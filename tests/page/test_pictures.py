@@ -7,13 +7,11 @@ pytestmark = [pytest.mark.xdist_group("page"), pytest.mark.slow]
 
 LIMITS = "--mem 300M --cpus 0-1 --net none"
 FULL = """
-import time
 chunks = []
 for step in range(10):
     chunks.append(bytearray(18_000_000))
     sum(range(1_500_000))
-print(len(chunks), "chunks")
-"""
+print(len(chunks), "chunks")"""
 CELLS = {
     "line": f"%%contain {LIMITS}\nprint(sum(range(10**6)))",
     "full": f"%%contain {LIMITS} --report full{FULL}",
