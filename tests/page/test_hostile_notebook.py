@@ -3,8 +3,6 @@
 import pytest
 from roads import FAMILIES, PREFIX, roads
 
-from container_magic.options import OPTIONS
-
 pytestmark = [pytest.mark.xdist_group("page"), pytest.mark.slow]
 
 CONTAINED = "%%contain --net none --mem 300M\n"
@@ -124,7 +122,6 @@ def test_no_output_of_a_contained_cell_reaches_the_page(notebook, lab, canary, f
     assert_nothing_came(page, lab, canary, kernels)
 
 
-@pytest.mark.skipif(not any("--html" in option.names for option in OPTIONS), reason="there is no --html yet")
 def test_script_in_a_frame_does_not_leave_it(notebook, lab, canary):
     """With ``--html iframe`` scripts run, and neither the page nor its storage nor any network is in their reach."""
     kernels = len(lab.api("kernels")) + 1
