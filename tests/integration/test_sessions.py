@@ -67,13 +67,14 @@ def test_usage_is_the_cells_own_and_the_sessions(session):
     assert light.usage.wall_seconds < heavy.usage.wall_seconds
 
 
-def interrupt_when_it_runs(work, times=1):
+def interrupt_when_it_runs(work, times=1, after_seconds=0.0):
     """Return a thread that presses Ctrl-C, so to say, once the cell runs; a later press comes half a second later."""
 
     def press():
         deadline = time.monotonic() + 20
         while not (work._keeper._busy.locked() and work._keeper._run._started) and time.monotonic() < deadline:
             time.sleep(0.001)
+        time.sleep(after_seconds)
         for _ in range(times):
             work.interrupt()
             time.sleep(0.5)
@@ -102,7 +103,7 @@ def test_second_interrupt_kills_the_session(session):
     """Code that does not listen is ended, and the session with it."""
     work = session()
     work.run("import signal, time")
-    thread = interrupt_when_it_runs(work, times=2)
+    thread = interrupt_when_it_runs(work, times=2, after_seconds=1.0)
     deaf = """
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 while True:
