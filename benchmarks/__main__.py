@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only",
         default="",
         metavar="WORD",
-        help="only groups whose name holds this: start parts preloaded shell imports cells grading at-once output"
-        " inside memory alive",
+        help="only groups whose name holds this: start parts preloaded shell imports cells streaming grading at-once"
+        " output inside memory alive",
     )
     arguments = parser.parse_args(argv)
     facts, left_out = host(), compile_package()
@@ -91,6 +91,7 @@ def measure(
         "shell": lambda: [starts.shell(effort.processes, found)],
         "imports": lambda: [starts.imports(effort.processes, scratch)],
         "cells": lambda: [notebook.cells(effort.starts)],
+        "streaming": lambda: [notebook.streaming(effort.starts)],
         "grading": lambda: [many.grading(effort.rounds, effort.runs, found)],
         "at-once": lambda: [many.at_once(effort.rounds)],
         "output": lambda: [work.output(effort.rounds, effort.output_bytes)],

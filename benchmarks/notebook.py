@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import subprocess
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.measure import Bound, Group, Subject, interleave, seconds_of
@@ -13,6 +14,8 @@ from benchmarks.ours import WORDS
 _CELL_SECONDS = 60
 _WARM = "%%contain, warm"
 _PLAIN = "plain cell"
+_LINE = "import time\ntime.sleep(0.05)\nprint(repr(time.time()), flush=True)\ntime.sleep(0.05)"
+_LATER = "the contained line, later than the plain one"
 
 
 def cells(rounds: int) -> Group:
@@ -41,6 +44,44 @@ def cells(rounds: int) -> Group:
         bounds=tuple(Bound(name=_WARM, peer=_PLAIN, quantile=quantile, at_most=1.6) for quantile in ("p50", "p95")),
         notes=tuple(note for cell in warm for note in cell.notes(rounds)),
     )
+
+
+def streaming(rounds: int) -> Group:
+    """Measure how long a printed line is on its way to the front end, from a plain cell and from a contained one."""
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3", stderr=subprocess.DEVNULL)
+    try:
+        _execute(client, "%load_ext container_magic")
+        plain = Subject(name="printed line, plain cell", call=lambda: _latency(client, _LINE))
+        source = f"%%contain {' '.join(WORDS)}\n{_LINE}"
+        contained = Subject(name="printed line, %%contain", call=lambda: _latency(client, source))
+        one, other = interleave([plain, contained], rounds)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+    later = tuple(ours - theirs for theirs, ours in zip(one.samples, other.samples, strict=True))
+    return Group(
+        title="A printed line on its way into the notebook",
+        measurements=(one, other, replace(one, name=_LATER, samples=later)),
+        base=plain.name,
+        bounds=(Bound(name=_LATER, at_most=0.005),),
+    )
+
+
+def _latency(client: Any, source: str) -> float:
+    """Return the seconds from the printing of a time to its arrival here."""
+    arrived: list[float] = []
+
+    def take(message: dict[str, Any]) -> None:
+        # the line's end may come by itself
+        if message["msg_type"] == "stream" and message["content"]["text"].strip():
+            arrived.append(time.time() - float(message["content"]["text"]))
+
+    reply = client.execute_interactive(source, output_hook=take, timeout=_CELL_SECONDS)["content"]
+    if reply["status"] != "ok" or len(arrived) != 1:
+        raise RuntimeError(f"{source!r}: {reply.get('evalue')}, {len(arrived)} lines")
+    return arrived[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from container_magic.display.cell import CellLine
     from container_magic.verbs.run import Run, RunRequest
 
+_PAUSE_SECONDS = 0.002
+_UNSENT_SECONDS = 0.05
 _PAGE_BYTES = 2 * 1024 * 1024
 """How much of its text a cell shows: a Jupyter server drops, uncounted, what comes faster than 3 MB in 3 seconds."""
 _MORE = (
@@ -163,12 +166,12 @@ def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder, page: 
     request = RunRequest(spec=asked.spec, code=_encoded(cell), warm=asked.warm, html=asked.html)
     try:
         with _opened(request, asked.session) as run:
-            if page.line is not None:
-                run.when_idle(EVERY_SECONDS, page.line.tick)
+            idle = _Idle(run, streams, page.line)
             for event in until_exited(run):
                 builder.add(event)
                 if isinstance(event, Output):
                     streams.write(event)
+                    idle.flush_soon()
                 elif isinstance(event, Displayed):
                     page.show(event)
                 elif isinstance(event, Cleared):
@@ -216,6 +219,40 @@ def _encoded(cell: str) -> bytes:
         raise OptionError(f"line {line} of the cell holds half a surrogate pair, which UTF-8 cannot carry") from None
 
 
+class _Idle:
+    """What is done while a run says nothing: its text is sent on, and the line that tells of it brought up to date.
+
+    ipykernel sends text when its timer says so, five times a second. To send it at once wakes its thread and waits for
+    that, which a cell that is over the next moment should not pay for.
+    """
+
+    def __init__(self, run: Run, streams: _Streams, line: CellLine | None) -> None:
+        self._run = run
+        self._streams = streams
+        self._line = line
+        self._flushed = time.monotonic()
+        self._rest()
+
+    def flush_soon(self) -> None:
+        """Send what was written, now or as soon as nothing comes for a moment."""
+        if time.monotonic() - self._flushed > _UNSENT_SECONDS:
+            self._flush()
+        else:
+            self._run.when_idle(_PAUSE_SECONDS, self._flush)
+
+    def _flush(self) -> None:
+        self._streams.flush()
+        self._flushed = time.monotonic()
+        self._rest()
+
+    def _rest(self) -> None:
+        self._run.when_idle(EVERY_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        if self._line is not None:
+            self._line.tick()
+
+
 class _Streams:
     """The notebook's stdout and stderr: safe text, in the order in which the container wrote it."""
 
@@ -244,6 +281,10 @@ class _Streams:
             self._put(stream, decoder.finish())
         if self._gate.exceeded:
             self._put("stderr", _MORE)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was written."""
         if self._written:
             getattr(sys, self._last).flush()
 
@@ -258,8 +299,6 @@ class _Streams:
         target.write(text)
         if self._line is not None:
             self._line.wrote(stream, text)
-        if target.isatty():
-            target.flush()
 
 
 def _show(report: RunReport, how: str) -> None:
