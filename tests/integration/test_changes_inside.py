@@ -74,4 +74,4 @@ def test_hostile_tree_is_bounded_and_harmless(run):
 def test_container_has_no_descriptor_of_the_layers(inside):
     """The code sees its standard streams only, and init's descriptors are closed to it."""
     fds = inside("import os; answer(sorted(os.listdir('/proc/self/fd')))", changes=True)
-    assert len(fds) == 4  # 0, 1, 2 and the listing's own
+    assert len(fds) == 5  # 0, 1, 2, the channel and the listing's own
