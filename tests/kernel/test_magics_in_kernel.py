@@ -270,7 +270,7 @@ def test_long_cell_has_a_line_while_it_runs(kernel):
     assert {update["transient"]["display_id"] for update in updates} == {running["transient"]["display_id"]}
     assert report["data"]["text/plain"].startswith("OK  ")
     kinds = [kind for _, kind, _ in cell.arrived if kind not in ("status", "execute_input")]
-    assert kinds[:2] == ["stream", "display_data"]
+    assert set(kinds[: kinds.index("display_data")]) == {"stream"}
     assert kinds[-3:] == ["clear_output", "stream", "display_data"]
     assert cell.of("stream")[-1]["text"] == "before\nafter\n"
 

@@ -252,12 +252,12 @@ def test_interrupt_while_a_question_is_open_ends_the_cell(kernel):
 
 def test_interrupted_cell_shows_where_it_was(kernel):
     """Ctrl-C is the code's own KeyboardInterrupt."""
-    request = kernel.send(f"{RUN}\nimport time\nprint('started')\ntime.sleep(60)")
+    request = kernel.send(f"{RUN}\nimport time\nprint('started')\nwhile True: time.sleep(1)")
     kernel.collect(request, until="started")
     kernel.manager.interrupt_kernel()
     (content,) = kernel.collect(request).of("error")
     assert content["ename"] == "KeyboardInterrupt"
-    assert "line 3" in plain(content["traceback"])
+    assert re.search("line [23]", plain(content["traceback"]))  # the word may be here before the print is over
 
 
 def test_shell_inside_leaves_nothing_and_shows_nothing_of_ours(kernel):
