@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,10 +178,13 @@ def _image() -> Path:
     tree = BUILD / "home"
     student = tree / "student"
     environment = student / "venv"
-    if not (environment / "bin/python").exists():
+    requirements = _requirements()
+    made = environment / "requirements"
+    if not made.exists() or made.read_text() != "\n".join(requirements):
         print("making the user's environment", flush=True)
         _host(SYSTEM_PYTHON, "-m", "venv", "--clear", "--without-pip", environment)
-        _pip(environment, "pytest>=8.3", "pytest-timeout>=2.3")
+        _pip(environment, *requirements)
+        made.write_text("\n".join(requirements))
     (packages,) = environment.glob("lib/python3.*/site-packages")
     _copy(CHECKOUT / "container_magic", packages / "container_magic")
     (environment / "bin/contain").write_text('#!/bin/sh\nexec python -m container_magic "$@"\n')
@@ -195,6 +199,13 @@ def _image() -> Path:
         file.truncate(1 << 29)
     _host("mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-d", tree, image)
     return image
+
+
+def _requirements() -> list[str]:
+    """Return what the guest's environment needs: the package's own dependencies but the kernel, and a test runner."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    own = [wanted for wanted in project["dependencies"] if not wanted.startswith("ipykernel")]
+    return [*own, "pytest>=8.3", "pytest-timeout>=2.3"]
 
 
 def _copy(source: Path, target: Path) -> None:
