@@ -20,6 +20,7 @@ MODULE_NAME = re.compile(rf"{NAME}(\.\w+)+")
 RINGS = (
     ("errors",),
     ("units",),
+    ("values",),
     ("spec",),
     ("events",),
     ("languages",),
@@ -227,7 +228,7 @@ def test_isolated_processes_import_standard_library_and_lower_rings(entry):
 def test_child_knows_no_option_no_planner_and_no_runtime():
     """What runs between clone and the user's code makes mounts and system calls, and decides nothing."""
     units = {unit_of(found.target) for found in closure(f"{NAME}.process.child") if found.target.startswith(f"{NAME}.")}
-    assert units <= {"errors", "spec", "events", "linux", "network", "rootfs", "process"}
+    assert units <= {"errors", "values", "spec", "events", "linux", "network", "rootfs", "process"}
 
 
 @pytest.mark.parametrize("entry", ISOLATED_ENTRIES)
