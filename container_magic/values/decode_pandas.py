@@ -42,7 +42,9 @@ class Frames:
             data = [self._sized(one, len(index)) for one in listed(body.get("data"))]
             if len(data) != len(columns):
                 raise RefusedError("a frame has another number of columns than of names")
-            found = self._pandas.DataFrame(dict(enumerate(data)), index=index)
+            # a series each, because a frame would guess at the kind of an array of objects
+            series = [self._pandas.Series(one, index=index, dtype=one.dtype) for one in data]
+            found = self._pandas.DataFrame(dict(enumerate(series)), index=index)
         found.columns = columns
         return self._with_attributes(found, body)
 

@@ -39,7 +39,7 @@ class _Frames:
         if type(value) is pandas.DataFrame:
             return {"frame": self._frame(value)}
         if type(value) is pandas.Series:
-            body = {"values": self._column(value.array), "index": self._index(value.index)}
+            body = {"values": self._column(value), "index": self._index(value.index)}
             return {"series": {**body, "name": self._encoder.node(value.name), **self._attributes(value)}}
         if isinstance(value, pandas.Index):
             return {"index": self._index(value)}
@@ -59,11 +59,11 @@ class _Frames:
 
     def _frame(self, frame: Any) -> dict[str, Any]:
         body = {"index": self._index(frame.index), "columns": self._index(frame.columns), **self._attributes(frame)}
-        kinds = {getattr(dtype, "str", "") for dtype in frame.dtypes}
-        if len(kinds) == 1 and next(iter(kinds))[1:2] in ("b", "i", "u", "f", "c"):
+        kinds = set(frame.dtypes)
+        if len(kinds) == 1 and all(self._is_plain(kind) and kind.kind in "biufc" for kind in kinds):
             # one block: its own memory, whatever its order
             return {**body, "block": self._array(self._encoder, frame.to_numpy())}
-        columns = [self._column(frame.iloc[:, number].array) for number in range(frame.shape[1])]
+        columns = [self._column(frame.iloc[:, number]) for number in range(frame.shape[1])]
         return {**body, "data": columns}
 
     def _attributes(self, value: Any) -> dict[str, Any]:
@@ -80,17 +80,22 @@ class _Frames:
         name = encoder.node(index.name)
         if isinstance(index, pandas.RangeIndex):
             return {"range": [index.start, index.stop, index.step], "name": name}
-        return {"values": self._column(index.array), "name": name}
+        return {"values": self._column(index), "name": name}
+
+    @staticmethod
+    def _is_plain(dtype: Any) -> bool:
+        return isinstance(dtype, sys.modules["numpy"].dtype)
 
     @staticmethod
     def _plain(values: Any) -> Any:
         return sys.modules["numpy"].asarray(values)
 
-    def _column(self, values: Any) -> dict[str, Any]:
-        """Return a one-dimensional array of pandas."""
-        pandas, encoder, dtype = self._pandas, self._encoder, values.dtype
-        if hasattr(dtype, "isbuiltin"):  # NumPy's
-            return self._plain_column(self._plain(values))
+    def _column(self, holder: Any) -> dict[str, Any]:
+        """Return the values of a series or index."""
+        pandas, encoder, dtype = self._pandas, self._encoder, holder.dtype
+        if self._is_plain(dtype):
+            return self._plain_column(self._plain(holder))
+        values = holder.array
         if isinstance(dtype, pandas.CategoricalDtype):
             codes = self._array(encoder, self._plain(values.codes))
             return {"codes": codes, "categories": self._index(values.categories), "ordered": bool(values.ordered)}

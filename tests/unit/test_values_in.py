@@ -72,8 +72,8 @@ def test_reading_takes_no_memory_of_the_readers_own():
         import sys, pandas
         from container_magic.values.unpack import unpack
         def private():
-            lines = open("/proc/self/smaps_rollup").read().splitlines()
-            return sum(int(line.split()[1]) for line in lines if line.startswith(("Private", "Anonymous")))
+            lines = open("/proc/self/status").read().splitlines()
+            return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
         before = private()
         df = unpack(int(sys.argv[1]))["df"]
         total = float(df.to_numpy().sum())
@@ -99,7 +99,10 @@ def test_what_main_defines_goes_along():
             def __init__(self, x): self.x = x
         def times(n): return n * scale
         fd = pack(["p", "f", "g"], {"p": Point(2), "f": times, "g": lambda n: times(n) + 1})
-        inside = "import sys; from container_magic.values.unpack import unpack; v = unpack(int(sys.argv[1])); print(v['p'].x, v['f'](2), v['g'](2))"
+        inside = (
+            "import sys; from container_magic.values.unpack import unpack; v = unpack(int(sys.argv[1]));"
+            "print(v['p'].x, v['f'](2), v['g'](2))"
+        )
         subprocess.run([sys.executable, "-c", inside, str(fd)], pass_fds=[fd], check=True)
         """
     )

