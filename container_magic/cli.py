@@ -14,7 +14,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from container_magic.errors import ContainError, InternalError, NotFoundError, OptionError
@@ -226,7 +226,7 @@ def _run(words: Sequence[str]) -> int:
         return _say("".join(f"{text}\n" for text in dry_run(spec).describe()))
     _check_report_file(options.report_file)
     _prepare_to_show(options)
-    request = _request(spec, code, code_is_stdin=line.rest[:1] == ("-",))
+    request = _request(replace(options, spec=spec), code, code_is_stdin=line.rest[:1] == ("-",))
     report = _stream(request, _screen(options), quiet=options.quiet)
     _show(report, options)
     return exit_code(report)
@@ -257,11 +257,14 @@ def _read(name: str) -> bytes:
         raise CannotInvokeError(f"cannot read {name}: {error.strerror}") from None
 
 
-def _request(spec: ContainerSpec, code: bytes | None, *, code_is_stdin: bool) -> RunRequest:
+def _request(options: RunOptions, code: bytes | None, *, code_is_stdin: bool) -> RunRequest:
     from container_magic.verbs.run import RunRequest
 
+    spec = options.spec
     own_stdin = not code_is_stdin and not spec.process.stdin_is_code and _is_open(0)
-    return RunRequest(spec=spec, code=code, stdin=_stdin() if own_stdin else None, once=True)
+    return RunRequest(
+        spec=spec, code=code, stdin=_stdin() if own_stdin else None, out_files=options.out_files, once=True
+    )
 
 
 def _stdin() -> int:

@@ -8,10 +8,9 @@ monotonic clock since ``Started`` unless a field says otherwise.
 from __future__ import annotations
 
 import base64
-import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 LimitName = Literal["memory", "wall", "cpu", "output", "idle"]
 StreamName = Literal["stdout", "stderr"]
@@ -161,6 +160,22 @@ class CodeError:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Collected:
+    """A file of the container was written to the caller's directory (``--out-file``); ``path`` is relative to it."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotCollected:
+    """A file, or what a glob names, was not written to the caller's directory, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Exited:
     """The process ended: exactly one of ``exit_code`` and ``exit_signal`` is set, as ``wait`` said."""
 
@@ -221,12 +236,14 @@ Event = (
     | CodeError
     | FilesChanged
     | LogKept
+    | Collected
+    | NotCollected
     | Exited
     | Failed
     | Deleted
 )
 
-_TYPES: dict[str, type] = {cls.__name__: cls for cls in typing.get_args(Event)}
+_TYPES: dict[str, type] = {cls.__name__: cls for cls in get_args(Event)}
 
 
 def until_exited(running: Iterable[Event]) -> Iterator[Event]:

@@ -163,7 +163,9 @@ def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder, page: 
     from container_magic.verbs.run import RunRequest
 
     streams = _Streams(page.line)
-    request = RunRequest(spec=asked.spec, code=_encoded(cell), warm=asked.warm, html=asked.html)
+    request = RunRequest(
+        spec=asked.spec, code=_encoded(cell), warm=asked.warm, html=asked.html, out_files=asked.out_files
+    )
     try:
         with _opened(request, asked.session) as run:
             idle = _Idle(run, streams, page.line)

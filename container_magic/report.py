@@ -16,6 +16,7 @@ from typing import Any, Literal
 from container_magic.events import (
     Cleared,
     CodeError,
+    Collected,
     Created,
     Displayed,
     Downgrade,
@@ -28,6 +29,7 @@ from container_magic.events import (
     LimitName,
     LimitReached,
     LogKept,
+    NotCollected,
     Output,
     Sampled,
     Started,
@@ -77,6 +79,10 @@ class RunReport:
     which it was shown, after what it cleared and updated."""
     error: CodeError | None = None
     """The error as the code itself says it; for ``INTERNAL_ERROR`` the name and message of the sandbox's own."""
+    files: tuple[Collected, ...] = ()
+    """Files that ``--out-file`` has taken out, in the order in which they were written."""
+    files_refused: tuple[NotCollected, ...] = ()
+    """What ``--out-file`` named and did not take out, and why."""
     usage: ReportUsage = field(default_factory=ReportUsage)
     limits: tuple[Limit, ...] = ()
     limits_reached: tuple[LimitName, ...] = ()
@@ -168,6 +174,8 @@ class ReportBuilder:
         self._changes: FilesChanged | None = None
         self._curve = _Curve()
         self._outputs = _Outputs()
+        self._files: list[Collected] = []
+        self._files_refused: list[NotCollected] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
             Created: self._on_created,
             Started: self._on_started,
@@ -180,6 +188,8 @@ class ReportBuilder:
             CodeError: self._on_code_error,
             LogKept: self._on_log,
             FilesChanged: self._on_changes,
+            Collected: self._files.append,
+            NotCollected: self._files_refused.append,
             Exited: self._on_exited,
             Failed: self._on_failed,
         }
@@ -204,6 +214,8 @@ class ReportBuilder:
             stderr=self._text["stderr"].decoded(),
             outputs=self._outputs.bundles(),
             error=self._last_error(),
+            files=tuple(self._files),
+            files_refused=tuple(self._files_refused),
             usage=self._usage(exited.usage),
             limits=self._created.limits,
             limits_reached=tuple(self._reached),

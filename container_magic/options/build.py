@@ -40,6 +40,8 @@ class RunOptions:
     quiet: bool = False
     dry_run: bool = False
     report_file: str | None = None
+    out_files: tuple[str, ...] = ()
+    """Globs, each relative to the working directory inside or absolute."""
     code: str | None = None
     """What ``-c`` said on the command line."""
 
@@ -164,6 +166,7 @@ class _Merged(Layer):
         )
         raise_error = not self.scalars.get("no_raise_error", False)
         own = {name: self.scalars[name] for name in _OWN_FIELDS if name in self.scalars}
+        own["out_files"] = tuple(self.lists.get("out_files", {}))
         return RunOptions(spec=spec, lang=lang, raise_error=raise_error, **own)
 
     def _fields(self) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -127,6 +127,8 @@ def _texts(option: Option, value: Any, front: Front) -> list[str]:
 
 def _identity(item: Any) -> str:
     """Return what a later layer replaces an item by: place of a mount, name of a limit, path of a device."""
+    if isinstance(item, str):
+        return item
     return str(next(getattr(item, name) for name in ("destination", "name", "path") if hasattr(item, name)))
 
 

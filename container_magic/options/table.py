@@ -80,6 +80,19 @@ OPTIONS: tuple[Option, ...] = (
         examples=("/scratch:size=64M,mode=1777",),
     ),
     Option(
+        names=("--out-file",),
+        metavar="GLOB",
+        parse=values.file_glob,
+        repeatable=True,
+        field="out_files",
+        section=FILES,
+        help=(
+            "files to write to the own directory after the run, also after one that failed: relative to the working "
+            "directory inside or absolute, ** is any number of directories; at most 1000 files and 1G"
+        ),
+        examples=("model.bin", "plots/*.png", "out/**/*.csv"),
+    ),
+    Option(
         names=("--workdir", "-w"),
         metavar="DIR",
         parse=values.workdir,

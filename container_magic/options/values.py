@@ -34,6 +34,7 @@ USER_ACCEPTED = "accepted: UID, UID:GID, NAME or NAME:GROUP"
 Environment = tuple[tuple[str, str], ...]
 
 MOST_WARM = 8
+MAX_GLOB_CHARACTERS = 4096
 
 
 def memory(text: str) -> int | None:
@@ -50,6 +51,14 @@ def memory_swap(text: str) -> int:
 def size(minimum: int) -> Callable[[str], int | None]:
     """Return a parser of sizes that are at least ``minimum`` bytes."""
     return lambda text: units.parse_size(text, minimum=minimum)
+
+
+def file_glob(text: str) -> str:
+    """``--out-file``: a glob whose path leads down only."""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts or len(text) > MAX_GLOB_CHARACTERS:
+        raise ValueError("accepted: a file or a pattern such as plots/*.png, relative or absolute, without ..")
+    return text
 
 
 def cpuset(text: str) -> str:

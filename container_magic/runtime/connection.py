@@ -18,7 +18,7 @@ from container_magic.process import handshake
 
 _FLUSH_SECONDS = 5.0
 _RECEIVE_BYTES = 65536
-_ORDER_FDS = 6
+_ORDER_FDS = 8
 
 
 def _hint(text: str) -> str:
@@ -33,10 +33,15 @@ def _hint(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The client's ``start``: which run it is, and descriptors for the payload: code, standard streams, channel."""
+    """The client's ``start``: which run it is, and descriptors for the payload: code, standard streams, channel.
+
+    ``globs`` name what is to be handed over the socket ``files`` after the end; without them there is no such socket.
+    """
 
     run: int
     fds: tuple[int, ...]
+    globs: tuple[str, ...] = ()
+    files: socket.socket | None = None
 
 
 class ClientGoneError(Exception):
@@ -169,7 +174,9 @@ class Connection:
         for frame in self.receive():
             # an interrupt or kill that came too late for the run before is for none
             if frame.get("op") == "start":
-                self._order = Order(run=frame["run"], fds=tuple(self._fds))
+                globs = tuple(frame.get("globs", ()))
+                files = socket.socket(fileno=self._fds.pop()) if globs else None
+                self._order = Order(run=frame["run"], fds=tuple(self._fds), globs=globs, files=files)
                 self._fds = []
 
     def _is_ready(self, end: socket.socket, *, layers: bool) -> bool:

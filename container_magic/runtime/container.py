@@ -18,6 +18,7 @@ from container_magic.process import handshake
 from container_magic.process.interpreter import main_path
 from container_magic.rootfs.changes import Layers
 from container_magic.runtime.clone import Child, clone_child
+from container_magic.runtime.collect import Collector, RootHandle
 from container_magic.runtime.connection import Connection, Order
 from container_magic.runtime.measure import Gauge
 from container_magic.runtime.session_watch import SessionWatcher
@@ -50,6 +51,8 @@ class Container:
         self._trees = Trees()
         self._layers: Layers | None = None
         self._run = 0
+        self._order: Order | None = None
+        self._root: RootHandle | None = None
         self.waited = False
         """Whether it was in ``created`` before it was asked for."""
         self._running = False  # started, and not reaped
@@ -151,8 +154,11 @@ class Container:
             raise StateError("the source of a volume was removed after the container was created")
         if self._layers is not None:
             self._layers.begin()
+        if order.globs:
+            self._root = RootHandle(self._init.pid)
         self._running = True
         self._run = order.run
+        self._order = order
         # first the news, then the deed: the payload may take this CPU from the supervisor as soon as it can run
         self._connection.send(Started(start="warm" if self.waited else "cold"))
         self._begun = time.monotonic()
@@ -197,13 +203,34 @@ class Container:
         dead = watcher.run(self._begun, lambda: self._write_state("running"))
         if dead:
             gauge.reap(init.pid)
+        if self._root is not None and not dead:
+            # nobody may be left who changes what is collected
+            self._kill()
+            gauge.reap(init.pid)
+            dead = True
         self._running = False
         if self._layers is not None:
             own = os.fsencode(main_path(plan.spec.process.args)) if plan.spec.process.kind == "python" else b""
             self._connection.send(self._layers.changes(own))
+        self._collect()
         self._connection.send(*watcher.last_events())
         if dead:
             self._forget_child()
+
+    def _collect(self) -> None:
+        """Hand over the files that were asked for; every process of the container is dead."""
+        order = self._order
+        if self._root is not None and order is not None and order.files is not None:
+            collector = Collector(client=order.files, wakeup=self._connection.wakeup)
+            collector.collect(self._root.fd, self._plan.spec.process.cwd, order.globs)
+        self._let_go_of_files()
+
+    def _let_go_of_files(self) -> None:
+        if self._root is not None:
+            self._root.close()
+            self._root = None
+        if self._order is not None and self._order.files is not None:
+            self._order.files.close()
 
     def delete(self) -> None:
         """End what is left, remove cgroup and state; every step is tried whatever the others do."""
@@ -219,6 +246,7 @@ class Container:
         self._trees.close()
         if self._layers is not None:
             self._layers.close()
+        self._let_go_of_files()
         if failures:
             self._connection.send(Failed(message=f"cannot remove the container: {'; '.join(failures)}"))
         else:

@@ -31,6 +31,7 @@ from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process import handshake
 from container_magic.runtime.client import Zygote, modules_of, zygote, zygote_for_one
+from container_magic.runtime.deliver import Delivery
 from container_magic.runtime.intake import Intake
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.logs import OutputLog
@@ -64,6 +65,8 @@ class RunRequest:
     stdin: int | None = None
     warm: int = 0
     html: HtmlMode = "safe"
+    out_files: tuple[str, ...] = ()
+    """Globs of the files that are written to the working directory after the end."""
     once: bool = False
     """Whether a zygote is started for this run alone."""
 
@@ -104,6 +107,7 @@ class Run:
         """Whether an interrupt meets the code: before, it would be lost."""
         self._interrupt_waits = False
         self._interrupts = 0
+        self._delivery: Delivery | None = None
         self._poll = select.epoll()
         self._intake = self._new_intake()
         try:
@@ -134,7 +138,12 @@ class Run:
             stack.callback(os.close, fds[0])
             html = self._request.html if self._request.spec.process.shell != "script" else None
             fds += stack.enter_context(self._intake.open(html))
-            self._worker.start(fds)
+            if self._request.out_files:
+                self._delivery = Delivery()
+                fds.append(self._delivery.far_end.fileno())
+                stack.callback(self._delivery.far_end.close)
+                self._poll.register(self._delivery.socket, select.EPOLLIN)
+            self._worker.start(fds, self._request.out_files)
         self._poll.register(self._worker.socket, select.EPOLLIN)
         if self._worker.created is not None:
             self._take(self._worker.created)
@@ -256,6 +265,8 @@ class Run:
         for fd in sorted(ready, key=self._intake.rank):
             if fd == self._worker.socket.fileno():
                 self._receive()
+            elif self._delivery is not None and fd == self._delivery.socket.fileno():
+                self._take_file(self._delivery)
             else:
                 self._events.extend(self._intake.take(fd))
 
@@ -264,6 +275,20 @@ class Run:
         self._log.feed(data, self.container_id, exceeded=exceeded)
         if self._complaint is not None and stream == "stderr":
             self._complaint.feed(data)
+
+    def _take_file(self, delivery: Delivery) -> None:
+        event = delivery.receive()
+        if event is None:
+            self._end_delivery()
+        else:
+            self._events.append(event)
+
+    def _end_delivery(self) -> None:
+        if self._delivery is not None:
+            with contextlib.suppress(OSError, ValueError):  # the poll is closed
+                self._poll.unregister(self._delivery.socket)
+            self._delivery.close()
+            self._delivery = None
 
     def _receive(self) -> None:
         for event in self._worker.receive():
@@ -284,6 +309,7 @@ class Run:
         self._worker.close()
         self._intake.close()
         self._intake = self._new_intake()
+        self._end_delivery()
         with contextlib.suppress(ContainError, OSError):
             self._zygote.sweep()
         self._zygote.runs.discard(id(self))
@@ -353,6 +379,7 @@ class Run:
         self._zygote.runs.discard(id(self))
         self._intake.close()
         self._log.finish(keep=False)
+        self._end_delivery()
         self._poll.close()
         if not self._exited or self._worker.lost or self.plan.spec.process.session:
             self._worker.end()

@@ -50,11 +50,15 @@ class Worker:
             os.close(plan_fd)
         self.socket.setblocking(False)
 
-    def start(self, fds: Sequence[int]) -> None:
-        """Send code, standard input, output and error; a supervisor that is gone is found out by reading."""
+    def start(self, fds: Sequence[int], globs: Sequence[str] = ()) -> None:
+        """Send code, standard input, output and error; a supervisor that is gone is found out by reading.
+
+        With ``globs`` the last descriptor is the socket that files come over.
+        """
         self._run += 1
+        order = {"op": "start", "run": self._run, **({"globs": list(globs)} if globs else {})}
         with contextlib.suppress(OSError):
-            socket.send_fds(self.socket, [handshake.frame({"op": "start", "run": self._run})], fds)
+            socket.send_fds(self.socket, [handshake.frame(order)], fds)
 
     def next_cell(self, wall_seconds: float | None) -> None:
         """Announce a session's next cell: its clock and figures begin."""

@@ -37,7 +37,9 @@ class Frames:
         body = _fields(body, {"index", "columns"}, {"block", "data", "attrs"})
         index, columns = self.index(body["index"]), self.index(body["columns"])
         if "block" in body:
-            found = self._pandas.DataFrame(self._block(body["block"], (len(index), len(columns))), index=index, copy=False)
+            found = self._pandas.DataFrame(
+                self._block(body["block"], (len(index), len(columns))), index=index, copy=False
+            )
         else:
             data = [self._sized(one, len(index)) for one in listed(body.get("data"))]
             if len(data) != len(columns):

@@ -51,6 +51,8 @@ def map(
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= _MOST_WORKERS:
         raise OptionError(f"workers {workers!r}: accepted: a whole number from 1 to {_MOST_WORKERS}")
     request = request_for(_text_of(source) if callable(source) else source, options)
+    if request.out_files:
+        raise OptionError("out_file: the files of many runs would replace each other; accepted: cm.run for each input")
     # a supervisor whose run is over makes its next container while another one's runs
     request = replace(request, warm=min(2 * workers, MOST_WAITING) if request.warm else 0)
     return _Batch(request=request, inputs=enumerate(inputs), workers=workers).reports()

@@ -75,6 +75,12 @@ def request_for(
     chosen = from_keywords(options)
     if isinstance(source, (str, bytes)):
         code = source.encode("utf-8", errors="surrogatepass") if isinstance(source, str) else source
-        return RunRequest(spec=for_shell(chosen.spec, shell), code=code, warm=chosen.warm, html=chosen.html)
+        return RunRequest(
+            spec=for_shell(chosen.spec, shell),
+            code=code,
+            warm=chosen.warm,
+            html=chosen.html,
+            out_files=chosen.out_files,
+        )
     spec = for_command(chosen.spec, [os.fspath(word) for word in source])
-    return RunRequest(spec=spec, code=None, warm=chosen.warm)
+    return RunRequest(spec=spec, code=None, warm=chosen.warm, out_files=chosen.out_files)

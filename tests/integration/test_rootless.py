@@ -44,7 +44,7 @@ def package():
 def as_user(package):
     """Run ``cm.run`` as an ordinary user in a process of his own, after the shell commands ``before``."""
 
-    def run(source, *, uid=NOBODY, gid=NOBODY, before="", **options):
+    def run(source, *, uid=NOBODY, gid=NOBODY, before="", at="/", **options):
         script = f"""
             import json, sys
             sys.path.insert(0, {str(package)!r})
@@ -56,7 +56,7 @@ def as_user(package):
                 print(json.dumps({{"error": type(error).__name__, "message": error.message, "hint": error.hint}}))
         """
         user = f"setpriv --reuid {uid} --regid {gid} --clear-groups env -i PATH=/usr/bin:/bin HOME=/nonexistent"
-        shell = f'set -e; {before}\ncd /; exec {user} {SYSTEM_PYTHON} -B -c "$SCRIPT"'
+        shell = f'set -e; {before}\ncd {at}; exec {user} {SYSTEM_PYTHON} -B -c "$SCRIPT"'
         finished = subprocess.run(
             ["unshare", "--mount", "sh", "-c", shell],
             input=json.dumps({"source": source, "timeout": "30s", **options}),
@@ -194,3 +194,27 @@ def test_subordinate_ids_give_a_range(as_user, tmp_path):
     report = as_user(source, before=before, user="1000", best_effort=True)
 
     assert report["stdout"] == "1000 /home/user ['0', '0', '1', '1', '1', '65535']\n", report
+
+
+def test_files_come_out(as_user):
+    """The user's own supervisor may look into the container's root, and the user writes what it finds."""
+    source = """
+        import os
+        os.mkdir("d"); open("d/a", "w").write("x"); os.chmod("d/a", 0); os.symlink("/etc/passwd", "d/link")
+    """
+    # the process stands in / and may not write there: that is said, file by file
+    report = as_user(textwrap.dedent(source), out_file=["d/*"], best_effort=True)
+
+    assert report["verdict"] == "OK", report
+    assert [file["path"] for file in report["files_refused"]] == ["d/a", "d/link"]
+    assert "Permission denied" in report["files_refused"][0]["reason"]
+
+    directory = tempfile.mkdtemp(dir="/tmp", prefix="container_magic-rootless-")
+    os.chown(directory, NOBODY, NOBODY)
+    try:
+        report = as_user(textwrap.dedent(source), out_file=["d/*"], best_effort=True, at=directory)
+        assert [(file["path"], file["size_bytes"]) for file in report["files"]] == [("d/a", 1)], report
+        assert (Path(directory) / "d/a").read_text() == "x"
+        assert (Path(directory) / "d/a").stat().st_uid == NOBODY
+    finally:
+        shutil.rmtree(directory)
