@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _UNITS = ("s", "ms", "us", "ns")
 _COLUMN_KINDS = "biufcmM"
 _SHOWN = 200
+# counted from 1970; a zone may lead a day further
+_FIRST_YEAR, _LAST_YEAR = 1 - 1970, 9999 - 1970
 
 
 class Frames:
@@ -177,6 +179,9 @@ class Frames:
         found = decode_numpy.array(self._decoder, node["moments"])
         if found.dtype.kind != "M" or found.ndim != 1 or node["tz"] is None:
             raise RefusedError("a column of times is none")
+        years = found[~self._numpy.isnat(found)].astype("M8[Y]").astype("i8")
+        if years.size and not _FIRST_YEAR < years.min() <= years.max() < _LAST_YEAR:
+            raise RefusedError("a time with a zone is outside of what Python's datetime can say")
         return self._pandas.DatetimeIndex(found).tz_localize("UTC").tz_convert(timezone(node["tz"])).array
 
     def _masked_column(self, node: dict[str, Any]) -> Any:

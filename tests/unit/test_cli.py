@@ -38,6 +38,7 @@ class FakeRequest:
     spec: object
     code: bytes | None
     stdin: int | None = None
+    out_files: tuple[str, ...] = ()
     once: bool = False
 
 

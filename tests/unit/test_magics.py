@@ -41,6 +41,7 @@ class RunRequest:
     stdin: int | None = None
     warm: int = 0
     html: str = "safe"
+    out_files: tuple[str, ...] = ()
 
 
 class FakeRuntime(types.ModuleType):
