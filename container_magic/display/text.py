@@ -13,6 +13,8 @@ from container_magic.units import format_duration, format_size
 
 PICTURE_WIDTH = 60
 PICTURE_HEIGHT = 3
+FILES_SHOWN = 20
+"""Of those that ``--out-file`` has taken or not; the report has all."""
 
 _LEAST_COLUMNS = 12
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -103,6 +105,8 @@ def line_parts(report: RunReport) -> list[str]:
     if report.dropped_bytes:
         where = f" (contain logs {report.container_id[:12]})" if report.log_path else ""
         parts.append(f"{human_bytes(report.dropped_bytes)} of output not shown{where}")
+    if report.files_refused:
+        parts.append(f"{len(report.files_refused)} of --out-file not taken")
     if report.downgrades:
         parts.append("downgraded: " + ", ".join(_option(downgrade.name) for downgrade in report.downgrades))
     return [part for part in [*parts, report.start or ""] if part]
@@ -141,6 +145,8 @@ def rows(report: RunReport) -> list[tuple[str, str]]:
         where = f", all of it is in {report.log_path}" if report.log_path else ""
         found.append(("output", f"{report.dropped_bytes:,} bytes not shown{where}"))
     found += _labelled("files", _changes(report.changes))
+    found += _labelled("taken out", _shortened([f"{f.path}, {human_bytes(f.size_bytes)}" for f in report.files]))
+    found += _labelled("not taken", _shortened([f"{f.path}: {f.reason}" for f in report.files_refused]))
     found += _labelled("limits", [_limit_text(limit) for limit in report.limits])
     found += _labelled(
         "downgraded", [f"{_option(d.name)} {d.asked}: {d.got} instead, {d.reason}" for d in report.downgrades]
@@ -179,6 +185,11 @@ def _picture(
     title = f"{name} over {human_seconds(points[-1][0])}, top is {top_text}{' (the limit)' if limited else ''}"
     frame = _FRAMES[blocks]
     return ["", title, *(f"{frame}{line}{frame}" for line in chart(points, top, width=width, blocks=blocks))]
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    more = len(lines) - FILES_SHOWN
+    return lines if more <= 0 else [*lines[:FILES_SHOWN], f"and {more} more"]
 
 
 def _labelled(label: str, values: list[str]) -> list[tuple[str, str]]:

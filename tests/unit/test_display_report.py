@@ -13,7 +13,7 @@ from container_magic.display import advice, reason, report_full, report_full_htm
 from container_magic.display.curve import cpu_curve, cpu_limit, memory_curve, resample, scale
 from container_magic.display.svg import WIDTH, usage_svg
 from container_magic.display.text import PICTURE_HEIGHT, PICTURE_WIDTH, chart, human_bytes, human_seconds
-from container_magic.events import CodeError, Downgrade, Limit, Sampled
+from container_magic.events import CodeError, Collected, Downgrade, Limit, NotCollected, Sampled
 from container_magic.report import ReportUsage, RunReport
 
 MIB = 1024**2
@@ -315,3 +315,19 @@ def test_pictures_are_as_wide_as_asked_and_ascii_where_that_is_all():
     assert {len(line) for line in plain.splitlines() if line.startswith("|")} == {40}
     narrow = report_full(report(), columns=1)
     assert {len(line) for line in narrow.splitlines() if line.startswith("│")} == {12}
+
+
+def test_files_that_came_out_or_did_not_are_named():
+    """The line says that something is missing, the page which files, a few of many."""
+    report = RunReport(
+        verdict="OK",
+        files=tuple(Collected(path=f"plots/{number}.png", size_bytes=2048) for number in range(25)),
+        files_refused=(NotCollected(path="d/link", reason="it is a link, not a file"),),
+    )
+
+    assert "1 of --out-file not taken" in report_line(report)
+    page = report_full(report)
+    assert "plots/0.png, 2 KB" in page
+    assert "plots/20.png" not in page
+    assert "and 5 more" in page
+    assert "d/link: it is a link, not a file" in page
