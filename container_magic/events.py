@@ -126,6 +126,14 @@ class InputAsked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Returned:
+    """A variable that was wanted of the code, checked and decoded; all of them come, or none."""
+
+    name: str
+    value: Any = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampled:
     """One point of the run's curve."""
 
@@ -230,6 +238,7 @@ Event = (
     | Displayed
     | Cleared
     | InputAsked
+    | Returned
     | Sampled
     | LimitReached
     | Interrupted
@@ -265,10 +274,15 @@ def _usage_from_dict(fields: dict[str, Any]) -> Usage:
 
 
 def to_dict(event: Event) -> dict[str, Any]:
-    """Return ``event`` as plain JSON types; ``type`` names its class, ``data`` of an ``Output`` is base64."""
+    """Return ``event`` as plain JSON types; ``type`` names its class, ``data`` of an ``Output`` is base64.
+
+    What was ``Returned`` is any value: its text stands for it.
+    """
     fields = {"type": type(event).__name__, **vars(event)}
     if isinstance(event, Output):
         fields["data"] = base64.b64encode(event.data).decode("ascii")
+    elif isinstance(event, Returned):
+        fields["value"] = repr(event.value)
     elif isinstance(event, Exited):
         fields["usage"] = _usage_to_dict(event.usage)
         fields["session"] = None if event.session is None else _usage_to_dict(event.session)

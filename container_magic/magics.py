@@ -31,6 +31,7 @@ from container_magic.report import ReportBuilder, RunReport
 
 if TYPE_CHECKING:
     from container_magic.display.cell import CellLine
+    from container_magic.runtime.variables import Variables
     from container_magic.verbs.run import Run, RunRequest
 
 _PAUSE_SECONDS = 0.002
@@ -103,15 +104,19 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
         if asked.dry_run:
             print("\n".join(dry_run(asked.spec).describe()))  # noqa: T201 - a magic's answer goes to stdout
             return
+        from container_magic.verbs.run import variables_for
+
+        variables = variables_for(asked.spec, self.shell.user_ns, asked.outputs, asked.inputs)
         builder = ReportBuilder()
         try:
-            _stream(asked, cell, builder, Page(self.shell, self._line(asked)))
+            _stream(asked, cell, variables, builder, Page(self.shell, self._line(asked)))
         except ContainError as error:
             builder.add(Failed(message=error.message, hint=error.hint, kind=type(error).__name__))
             raise
         finally:
             report = builder.report()
             self.shell.user_ns.update({name: report for name in ("_contain", asked.result) if name})
+        self.shell.user_ns.update(report.values)
         _show(report, "none" if asked.quiet else asked.report)
         _fail(report, cell, raise_error=asked.raise_error)
 
@@ -158,13 +163,20 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 ContainMagics.contain.__doc__ = _USAGE + options.help_text("magic")
 
 
-def _stream(asked: options.RunOptions, cell: str, builder: ReportBuilder, page: Page) -> None:
+def _stream(
+    asked: options.RunOptions, cell: str, variables: Variables | None, builder: ReportBuilder, page: Page
+) -> None:
     """Run ``cell`` and show in the notebook what it writes and shows as it comes; every event goes to ``builder``."""
     from container_magic.verbs.run import RunRequest
 
     streams = _Streams(page.line)
     request = RunRequest(
-        spec=asked.spec, code=_encoded(cell), warm=asked.warm, html=asked.html, out_files=asked.out_files
+        spec=asked.spec,
+        code=_encoded(cell),
+        warm=asked.warm,
+        html=asked.html,
+        out_files=asked.out_files,
+        variables=variables,
     )
     try:
         with _opened(request, asked.session) as run:

@@ -31,6 +31,7 @@ from container_magic.events import (
     LogKept,
     NotCollected,
     Output,
+    Returned,
     Sampled,
     Started,
     Usage,
@@ -98,6 +99,8 @@ class RunReport:
     """What the session has used so far, when the run is a session's cell; ``usage`` is the cell's own."""
     line: int | None = None
     """Of code that was ended: the line of its last statement, as it says itself; an error's traceback has its own."""
+    values: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Variables that were wanted of the code, by name: all when it ended well, else none; never in JSON."""
     index: int | None = None
     """Number of the input, from 0, when the run is one of ``map``."""
 
@@ -107,8 +110,11 @@ class RunReport:
         return self.verdict == "OK"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types: every field, and ``ok``."""
-        return {"ok": self.ok, **dataclasses.asdict(self)}
+        """Return plain JSON types: ``ok``, and every field but ``values``."""
+        # not copied with the rest: they may be large, and what they are made of is theirs
+        fields = dataclasses.asdict(dataclasses.replace(self, values={}))
+        del fields["values"]
+        return {"ok": self.ok, **fields}
 
     def to_json(self) -> str:
         """Return ``to_dict`` as one line of ASCII JSON."""
@@ -174,6 +180,7 @@ class ReportBuilder:
         self._changes: FilesChanged | None = None
         self._curve = _Curve()
         self._outputs = _Outputs()
+        self._values: dict[str, Any] = {}
         self._files: list[Collected] = []
         self._files_refused: list[NotCollected] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -188,6 +195,7 @@ class ReportBuilder:
             CodeError: self._on_code_error,
             LogKept: self._on_log,
             FilesChanged: self._on_changes,
+            Returned: self._on_returned,
             Collected: self._files.append,
             NotCollected: self._files_refused.append,
             Exited: self._on_exited,
@@ -227,6 +235,7 @@ class ReportBuilder:
             log_path=self._log_path,
             session=exited.session,
             line=exited.line,
+            values=self._values if self._verdict() in ("OK", "OUTPUT_LIMIT") else {},
         )
 
     def _verdict(self) -> Verdict:
@@ -290,6 +299,9 @@ class ReportBuilder:
 
     def _on_log(self, event: LogKept) -> None:
         self._log_path = event.path
+
+    def _on_returned(self, event: Returned) -> None:
+        self._values[event.name] = event.value
 
     def _on_exited(self, event: Exited) -> None:
         self._exited = event

@@ -38,11 +38,12 @@ class CellError(Exception):
 def failure(report: RunReport, source: str = "") -> CellError | None:
     """Return what a notebook raises for ``report``: None when the code ended by itself with exit code 0.
 
-    ``source`` is what ran, to show the line at which it was ended.
+    Code that has not returned what was wanted of it has failed, too. ``source`` is what ran, to show the line at which
+    it was ended.
     """
-    if report.ok or (report.verdict == "OUTPUT_LIMIT" and report.exit_code == 0 and report.error is None):
+    if report.error is None and (report.ok or (report.verdict == "OUTPUT_LIMIT" and report.exit_code == 0)):
         return None
-    name = _NAMES[report.verdict]
+    name = _NAMES.get(report.verdict, "OutputError")
     sentence = "; ".join(filter(None, [reason(report) + _source_line(report, source), advice(report)]))
     if report.error is None:
         return _failure(name, sentence, [f"{name}: {sentence}"])

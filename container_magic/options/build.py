@@ -19,6 +19,7 @@ from container_magic.units import Cpus, format_cpuset, format_size
 
 _PARTS = {"process": Process, "root": Root, "resources": Resources, "watch": Watch}
 _OWN_FIELDS = ("warm", "html", "session", "result", "report", "quiet", "dry_run", "report_file", "code")
+_OWN_LISTS = ("inputs", "outputs", "out_files")
 _ALTERNATIVES = {"lang": "interpreter", "interpreter": "lang"}
 
 
@@ -42,6 +43,10 @@ class RunOptions:
     report_file: str | None = None
     out_files: tuple[str, ...] = ()
     """Globs, each relative to the working directory inside or absolute."""
+    inputs: tuple[str, ...] = ()
+    """Names of the variables that the code is given."""
+    outputs: tuple[str, ...] = ()
+    """Names of the variables that are wanted of it."""
     code: str | None = None
     """What ``-c`` said on the command line."""
 
@@ -166,7 +171,7 @@ class _Merged(Layer):
         )
         raise_error = not self.scalars.get("no_raise_error", False)
         own = {name: self.scalars[name] for name in _OWN_FIELDS if name in self.scalars}
-        own["out_files"] = tuple(self.lists.get("out_files", {}))
+        own |= {name: tuple(self.lists.get(name, {})) for name in _OWN_LISTS}
         return RunOptions(spec=spec, lang=lang, raise_error=raise_error, **own)
 
     def _fields(self) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -109,6 +109,9 @@ def _add_items(layer: Layer, option: Option, value: Any, front: Front) -> None:
         if option.field == "spec.process.env":
             items.update({name: (name, content) for name, content in parsed})
             continue
+        if isinstance(parsed, tuple):
+            items.update({name: name for name in parsed})
+            continue
         name = _identity(parsed)
         if option.field == "spec.mounts" and name in items:
             raise OptionError(f"{_label(option, front)} {shorten(text)}: something else is mounted at {name} already")

@@ -202,6 +202,33 @@ OPTIONS: tuple[Option, ...] = (
         examples=("grade",),
     ),
     Option(
+        names=("--input", "--in", "-i"),
+        metavar="NAMES",
+        parse=values.variables,
+        repeatable=True,
+        fronts=_NOTEBOOK,
+        field="inputs",
+        section=RUN,
+        help="variables of the notebook that the cell is given, as copies; in Python a mapping: input={'df': df}",
+        examples=("df", "x,y"),
+        completes="variables",
+    ),
+    Option(
+        names=("--output", "--out", "-o"),
+        metavar="NAMES",
+        parse=values.variables,
+        repeatable=True,
+        fronts=_LASTING,
+        field="outputs",
+        section=RUN,
+        help=(
+            "variables of the cell that the notebook gets when the cell has ended without an error: numbers, texts, "
+            "bytes, NumPy, pandas, Arrow, pictures, and lists and dicts of these; in Python they are report.values"
+        ),
+        examples=("result", "x,y"),
+        completes="variables",
+    ),
+    Option(
         names=("--session",),
         metavar="NAME",
         parse=values.session_name,

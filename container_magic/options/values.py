@@ -61,6 +61,14 @@ def file_glob(text: str) -> str:
     return text
 
 
+def variables(text: str) -> tuple[str, ...]:
+    """``--input`` and ``--output``: names of variables with commas between them."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
+        raise ValueError("accepted: names of variables such as df or x,y")
+    return names
+
+
 def cpuset(text: str) -> str:
     """``--cpuset-cpus`` and ``--cpuset-mems``: the list in the kernel's own spelling."""
     return units.format_cpuset(units.parse_cpuset(text))

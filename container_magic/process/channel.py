@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 LENGTHS = struct.Struct("=II")
@@ -41,12 +41,14 @@ class Channel:
         self._owner = 0
         self._sequence = 0
         self._buffer = bytearray()
-        self._cells: list[bytes] = []
+        self._fds: list[int] = []
+        self._cells: list[tuple[bytes, int | None]] = []
 
-    def next_cell(self, code: int) -> bytes | None:
-        """Say that a session's cell is over, and with which exit code; wait for the source of the next.
+    def next_cell(self, code: int) -> tuple[bytes, int | None] | None:
+        """Say that a session's cell is over, and with which exit code; wait for the next.
 
-        None when the client has closed its end.
+        Return its source, and the memory file with its variables if it has any; None when the client has closed its
+        end.
         """
         with self._lock:
             self._owner = _thread.get_ident()
@@ -101,6 +103,21 @@ class Channel:
             raise EOFError("input() was called, but nobody can be asked: the front end has no standard input")
         return str(text)
 
+    def send_value(self, name: str, piece: bytes | memoryview, *, last: bool = False) -> None:
+        """Send a piece of a variable; nobody answers, and a client that is slow is waited for.
+
+        Raises:
+            OSError: The code has closed the channel.
+        """
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            self._owner = _thread.get_ident()
+            try:
+                self._send({"op": "value", "seq": 0, "name": name, "last": last}, [piece])
+            finally:
+                self._owner = 0
+
     def _exchange(self, header: dict[str, Any], chunks: list[bytes] | None = None) -> dict[str, Any] | None:
         """Send a frame and return the answer to it."""
         # a signal handler that shows something in the middle of a frame must not cut into it, nor wait for itself
@@ -117,7 +134,7 @@ class Channel:
             finally:
                 self._owner = 0
 
-    def _send(self, header: dict[str, Any], chunks: list[bytes]) -> None:
+    def _send(self, header: dict[str, Any], chunks: Sequence[bytes | memoryview]) -> None:
         head = _json(header)
         with self._uninterrupted():
             self._socket.sendall(LENGTHS.pack(len(head), sum(map(len, chunks))) + head)
@@ -140,8 +157,9 @@ class Channel:
                 return None
             poll.poll()
             with self._uninterrupted():
-                data = self._socket.recv(_READ_BYTES)
+                data, fds, _, _ = socket.recv_fds(self._socket, _READ_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
                 self._buffer += data
+                self._fds += fds
             if not data:
                 return None
 
@@ -155,7 +173,7 @@ class Channel:
             source = bytes(self._buffer[middle:end])
             del self._buffer[:end]
             if answer["op"] == "execute":
-                self._cells.append(source)
+                self._cells.append((source, self._fds.pop(0) if answer.get("variables") else None))
             else:
                 yield answer
 

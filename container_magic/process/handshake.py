@@ -12,7 +12,7 @@
       │                       │◀── READY ────────────────│                       │     no capability left, not dumpable
       │                       │◀── READY ────────────────────────────────────────│     ``start`` socket
       │ ── start ────────────▶│                          │                       │     code, stdin, stdout, stderr
-      │                       │ ── START, descriptors ──────────────────────────▶│     the same, perhaps a channel
+      │                       │ ── START, descriptors ──────────────────────────▶│     the same, perhaps more
       │ ── interrupt, kill ──▶│ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
       │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
 
@@ -45,6 +45,7 @@ FAILED = b"F"
 EXITED = b"E"
 
 PLAIN_SHELL = "container_magic.process.plain_shell"
+EXCHANGE = "container_magic.process.exchange"
 IPYTHON_SHELL = "container_magic.process.ipython_shell"
 """Has the shell of a notebook made and ready; a zygote that is to fork such cells preloads it."""
 
@@ -106,7 +107,7 @@ class FrameReader:
 
 
 def send_start(start: socket.socket, fds: Sequence[int]) -> None:
-    """Give the payload its code, standard input, output and error, and to a shell its channel."""
+    """Give the payload its code, standard input, output and error, and to a shell its channel, and variables."""
     socket.send_fds(start, [START], fds)
 
 

@@ -17,9 +17,9 @@ import sys
 import traceback
 import types
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from container_magic.process.handshake import IPYTHON_SHELL, PLAIN_SHELL
+from container_magic.process.handshake import EXCHANGE, IPYTHON_SHELL, PLAIN_SHELL
 from container_magic.process.slot import exit_code_of, leave_error, set_line
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Interpreter:
         self._process = process
         self._slot = error_slot
         self._shell = _shell(process.shell, error_slot)
+        self._exchange: Any = sys.modules.get(EXCHANGE)
+        self._channel: Channel | None = None
         self._stopped = False
 
     def prepare(self) -> None:
@@ -87,26 +89,27 @@ class Interpreter:
         _open_streams()
         filename, module = _prepare_main(self._shell.main_module(), b"1", [""])
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._execute(b"1", filename, module)
+        self._execute(b"1", filename, module, None)
         set_line(self._slot, 0)
         _forget_ourselves()
 
-    def run_cell(self, source: bytes, channel_fd: int | None) -> NoReturn:
+    def run_cell(self, source: bytes, channel_fd: int | None = None, variables_fd: int | None = None) -> NoReturn:
         """Run ``source`` and end this process with the exit code that Python would give.
 
         An uncaught exception is left in the slot as JSON (ename, evalue, traceback) and, where the process asks for
-        it, printed to standard error as usual. ``channel_fd`` is where a shell shows things.
+        it, printed to standard error as usual. ``channel_fd`` is where a shell shows things, ``variables_fd`` holds the
+        variables that the cell is given, and the names of those that are wanted of it.
         """
         _open_streams()
-        channel = self._shell.attach(channel_fd) if channel_fd is not None else None
+        self._channel = self._shell.attach(channel_fd) if channel_fd is not None else None
         filename, module = _prepare_main(self._shell.main_module(), source, self._process.args)
         sys.argv = list(self._process.args) or [""]
         signal.signal(signal.SIGINT, signal.default_int_handler)
         code = 1
         try:
-            code = self._execute(source, filename, module)
-            if self._process.session and channel is not None:
-                code = self._live_on(channel, code, module)
+            code = self._execute(source, filename, module, variables_fd)
+            if self._process.session and self._channel is not None:
+                code = self._live_on(self._channel, code, module)
         finally:
             _finish(code)
 
@@ -116,36 +119,51 @@ class Interpreter:
         while not self._stopped:
             # Ctrl-C means a cell: one that comes between two cells means none
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            source = channel.next_cell(code)
-            if source is None:
+            cell = channel.next_cell(code)
+            if cell is None:
                 return code
+            source, variables_fd = cell
             number += 1
             filename = f"<cell {number}>"
             _remember(source, filename)
-            code = self._execute_next(channel, source, filename, module)
+            code = self._execute_next(channel, source, filename, module, variables_fd)
         return code
 
-    def _execute_next(self, channel: Channel, source: bytes, filename: str, module: types.ModuleType) -> int:
+    def _execute_next(
+        self, channel: Channel, source: bytes, filename: str, module: types.ModuleType, variables_fd: int | None
+    ) -> int:
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             channel.say_begun()
         except KeyboardInterrupt as error:
+            if variables_fd is not None:
+                os.close(variables_fd)
             leave_error(self._slot, *_describe(error))
             return exit_code_of(error)
-        return self._execute(source, filename, module)
+        return self._execute(source, filename, module, variables_fd)
 
-    def _execute(self, source: bytes, filename: str, module: types.ModuleType) -> int:
+    def _execute(self, source: bytes, filename: str, module: types.ModuleType, variables_fd: int | None) -> int:
         try:
-            return self._shell.run(source, filename, module)
-        except SystemExit as stop:
-            self._stopped = True
-            return _exit_code(stop)
+            if variables_fd is None:
+                return self._run(source, filename, module)
+            wanted = self._exchange.take_in(variables_fd, module.__dict__)
+            code = self._run(source, filename, module)
+            if not code and self._channel is not None:
+                self._exchange.send_out(self._channel, wanted, module.__dict__)
+            return code
         except BaseException as error:
             error.__traceback__ = _own_frames(error, filename)
             leave_error(self._slot, *_describe(error))
             if self._process.print_traceback:
                 _show(error)
             return exit_code_of(error)
+
+    def _run(self, source: bytes, filename: str, module: types.ModuleType) -> int:
+        try:
+            return self._shell.run(source, filename, module)
+        except SystemExit as stop:
+            self._stopped = True
+            return _exit_code(stop)
 
 
 def _reseed() -> None:

@@ -41,7 +41,7 @@ def live(own: Inheritance, process: Process, user: tuple[int, int]) -> NoReturn:
         cell = Interpreter(process, error_slot) if process.kind == "python" else None
         if cell is not None:
             cell.prepare()
-        most_fds = _START_FDS + (process.shell != "script")
+        most_fds = _START_FDS + 2 * (process.shell != "script")
         _rehearse(most_fds)
         start.send(handshake.READY)
         step = "code"
@@ -51,7 +51,7 @@ def live(own: Inheritance, process: Process, user: tuple[int, int]) -> NoReturn:
     if cell is not None:
         source = os.pread(code_fd, os.fstat(code_fd).st_size, 0)
         os.close(code_fd)
-        cell.run_cell(source, others[0] if others else None)
+        cell.run_cell(source, *others)
     _run(process, code_fd, error_slot)
 
 
@@ -64,10 +64,13 @@ def _rehearse(most_fds: int) -> None:
             os.close(fd)
 
 
-def _await_start(start: socket.socket, fd_count: int) -> list[int]:
-    """Wait for START; return the descriptors of code and channel, with the standard streams in their places."""
-    message, fds, _, _ = socket.recv_fds(start, 64, fd_count)
-    if message != handshake.START or len(fds) != fd_count:
+def _await_start(start: socket.socket, most_fds: int) -> list[int]:
+    """Wait for START; return the descriptors of code, channel and variables, the standard streams in their places.
+
+    A shell is given its channel, and variables if the cell has any: which, only the order says.
+    """
+    message, fds, _, _ = socket.recv_fds(start, 64, most_fds)
+    if message != handshake.START or not min(most_fds, _START_FDS + 1) <= len(fds) <= most_fds:
         os._exit(1)
     start.close()
     code_fd, *stdio = fds[:_START_FDS]

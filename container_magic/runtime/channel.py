@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 import select
 import socket
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from container_magic.events import Cleared, Displayed, Event, InputAsked
 from container_magic.process.channel import LENGTHS, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_JSON_BYTES
 from container_magic.sanitize import HtmlMode, sanitize_bundle
+from container_magic.values.wire import RefusedError
+
+if TYPE_CHECKING:
+    from container_magic.runtime.variables import Returns, Variables
 
 MOST_OUTPUTS = 1000
 MOST_UPDATES = 20_000
@@ -27,6 +32,7 @@ FLOOD_BYTES = 16 * MOST_DISPLAY_BYTES
 _FRAME_COST_BYTES = 1024
 _READ_BYTES = 256 * 1024
 _MOST_PENDING_BYTES = 64 * 1024
+_MAX_NAME_CHARACTERS = 1000
 
 _Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
@@ -69,7 +75,13 @@ class _Begun(msgspec.Struct, tag_field="op", tag="begun", forbid_unknown_fields=
     seq: _Sequence
 
 
-Header = _Display | _Result | _Clear | _Input | _Done | _Begun
+class _Value(msgspec.Struct, tag_field="op", tag="value", forbid_unknown_fields=True):
+    seq: _Sequence
+    name: Annotated[str, msgspec.Meta(max_length=_MAX_NAME_CHARACTERS)]
+    last: bool = False
+
+
+Header = _Display | _Result | _Clear | _Input | _Done | _Begun | _Value
 _decoder: msgspec.json.Decoder[Header] = msgspec.json.Decoder(Header)
 
 
@@ -122,14 +134,16 @@ def _header(data: bytes) -> Header:
 
 
 class Channel:
-    """The channel of one run."""
+    """The channel of one run; ``wanted`` are the variables that its code is to return."""
 
-    def __init__(self, end: socket.socket, html: HtmlMode) -> None:
+    def __init__(self, end: socket.socket, html: HtmlMode, wanted: Sequence[str] = ()) -> None:
         self._html = html
+        self.returns = _returns(wanted)
         end.setblocking(False)
         self._socket = end
         self._reader = FrameReader()
         self._outbox = bytearray()
+        self._outbox_fds: list[int] = []
         self._asked: collections.deque[int] = collections.deque(maxlen=1)
         self._left = {"outputs": MOST_OUTPUTS, "updates": MOST_UPDATES}
         self._bytes_left = MOST_DISPLAY_BYTES
@@ -174,6 +188,9 @@ class Channel:
         Raises:
             ChannelError: The body is not what the header says, or too much came altogether.
         """
+        if isinstance(header, _Value):
+            self._take_value(header, body)
+            return None
         self._flood_bytes_left -= max(_FRAME_COST_BYTES, len(body))
         if self._flood_bytes_left < 0:
             raise ChannelError(f"more than {FLOOD_BYTES} bytes were shown")
@@ -204,21 +221,26 @@ class Channel:
         if self._asked:
             self._answer({"op": "input", "seq": self._asked.pop(), "text": text})
 
-    def execute(self, source: bytes, html: HtmlMode) -> None:
-        """Send a session's next cell; its caps are its own."""
+    def execute(self, source: bytes, html: HtmlMode, variables: Variables | None) -> None:
+        """Send a session's next cell; its caps are its own, and so are its variables."""
         self._html = html
+        self.returns = _returns(variables.wanted if variables is not None else ())
         self._left = {"outputs": MOST_OUTPUTS, "updates": MOST_UPDATES}
         self._bytes_left = MOST_DISPLAY_BYTES
         self._flood_bytes_left = FLOOD_BYTES
         self.done, self.begun, self.not_shown = None, False, 0
         self._asked.clear()
-        self._send({"op": "execute"}, source)
+        if variables is not None:
+            self._outbox_fds.append(os.dup(variables.fd))
+        self._send({"op": "execute", "variables": variables is not None}, source)
 
     def pump(self) -> None:
         """Write as much of the answers as the payload takes now."""
         try:
             while self._outbox:
-                del self._outbox[: self._socket.send(self._outbox)]
+                # with the first byte that goes: it is never behind the frame that it belongs to
+                del self._outbox[: socket.send_fds(self._socket, [self._outbox], self._outbox_fds)]
+                self._close_fds()
         except BlockingIOError:
             pass
         except OSError:  # its end is closed: reading says so
@@ -226,7 +248,24 @@ class Channel:
 
     def close(self) -> None:
         """Close this end."""
+        self._close_fds()
         self._socket.close()
+
+    def _close_fds(self) -> None:
+        while self._outbox_fds:
+            os.close(self._outbox_fds.pop())
+
+    def _take_value(self, header: _Value, body: memoryview) -> None:
+        """Take a piece of a variable; nobody waits for an answer."""
+        self._flood_bytes_left -= _FRAME_COST_BYTES
+        if self._flood_bytes_left < 0:
+            raise ChannelError("the variables come in too many pieces")
+        if self.returns is None:
+            raise ChannelError(f"nobody waits for a variable {header.name[:100]!r}")
+        try:
+            self.returns.feed(header.name, body, last=header.last)
+        except RefusedError as error:
+            raise ChannelError(error.message) from None
 
     def _answer(self, answer: dict[str, Any]) -> None:
         self._send(answer, b"")
@@ -260,6 +299,14 @@ class Channel:
         self._left[kind] -= 1
         self._bytes_left -= size
         return True
+
+
+def _returns(wanted: Sequence[str]) -> Returns | None:
+    if not wanted:
+        return None
+    from container_magic.runtime.variables import Returns  # what most runs do without is not loaded for them
+
+    return Returns(wanted)
 
 
 def _bundle(header: _Display, body: memoryview) -> dict[str, Any]:

@@ -6,14 +6,15 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from container_magic.events import CodeError, Displayed, Event, LimitReached, StreamName
+from container_magic.events import CodeError, Displayed, Event, LimitReached, Returned, StreamName
 from container_magic.runtime.output import OutputGate
 
 if TYPE_CHECKING:
     from container_magic.runtime.channel import Channel
+    from container_magic.runtime.variables import Variables
     from container_magic.sanitize import HtmlMode
 
 _READ_BYTES = 256 * 1024
@@ -50,13 +51,17 @@ class Intake:
         self._end: socket.socket | None = None
         self._html: HtmlMode = "safe"
         self._channel: Channel | None = None
+        self._wanted: tuple[str, ...] = ()
         self._channel_error = ""
         self._not_shown = 0
         self._listening = self._flood_reported = False
 
     @contextlib.contextmanager
-    def open(self, html: HtmlMode | None) -> Iterator[list[int]]:
-        """Open pipes, and a channel unless ``html`` is None; the payload's ends are open inside ``with``."""
+    def open(self, html: HtmlMode | None, wanted: Sequence[str] = ()) -> Iterator[list[int]]:
+        """Open pipes, and a channel unless ``html`` is None; the payload's ends are open inside ``with``.
+
+        ``wanted`` are the variables that the code is to return.
+        """
         with contextlib.ExitStack() as stack:
             fds = []
             for name in _STREAMS:
@@ -69,6 +74,7 @@ class Intake:
                 self._end.setblocking(False)
                 self._html = html
                 stack.enter_context(theirs)
+                self._wanted = tuple(wanted)
                 fds.append(theirs.fileno())
             yield fds
 
@@ -97,13 +103,14 @@ class Intake:
         """Read once from ``fd`` and yield what that brings."""
         return self._read(fd) if fd in self._streams else self._read_channel()
 
-    def execute(self, source: bytes, html: HtmlMode, output_bytes: int) -> None:
+    def execute(self, source: bytes, html: HtmlMode, output_bytes: int, variables: Variables | None) -> None:
         """Send a session's next cell, whose caps are its own."""
         self._gate = OutputGate(output_bytes)
         self._flood_reported, self._not_shown = False, 0
+        self._wanted = variables.wanted if variables is not None else ()
         channel = self._open_channel()
         if channel is not None:
-            channel.execute(source, html)
+            channel.execute(source, html, variables)
             self._wait_for_channel()
 
     def reply(self, text: str | None) -> None:
@@ -112,11 +119,16 @@ class Intake:
             self._channel.reply(text)
             self._wait_for_channel()
 
-    def drain(self, *, alive: bool = False) -> Iterator[Event]:
-        """Yield the rest: every process is dead (or a session's cell over), and what the ends hold now is all."""
+    def drain(self, *, alive: bool = False, well: bool = False) -> Iterator[Event]:
+        """Yield the rest: every process is dead (or a session's cell over), and what the ends hold now is all.
+
+        ``well``: the code ended without an error, and is to have returned what was wanted of it.
+        """
         if not alive:
             while self._peek():
                 yield from self._read_channel()
+        returns = self._channel.returns if self._channel is not None else None
+        if not alive:
             self._close_channel()
         elif self._channel is not None:
             self._not_shown += self._channel.not_shown
@@ -131,6 +143,8 @@ class Intake:
             yield LimitReached(limit="output")
         elif self._gate.exceeded and not self._flood_reported:
             yield LimitReached(limit="output")
+        if well and not self._channel_error:
+            yield from _returned(self._wanted, returns.values if returns is not None else {})
 
     def close(self) -> None:
         """Close our ends; once more does nothing."""
@@ -192,7 +206,7 @@ class Intake:
         if self._channel is None and self._end is not None:
             from container_magic.runtime.channel import Channel
 
-            self._channel = Channel(self._end, self._html)
+            self._channel = Channel(self._end, self._html, self._wanted)
         return self._channel
 
     def _peek(self) -> bytes | None:
@@ -215,6 +229,7 @@ class Intake:
             self._poll.unregister(self._end)
         if self._channel is not None:
             self._not_shown += self._channel.not_shown
+            self._channel.close()
         self._end.close()
         self._end = self._channel = None
 
@@ -224,6 +239,15 @@ class Intake:
                 self._poll.unregister(fd)
         del self._streams[fd]
         os.close(fd)
+
+
+def _returned(wanted: Sequence[str], values: Mapping[str, Any]) -> Iterator[Event]:
+    missing = ", ".join(name for name in wanted if name not in values)
+    if missing:
+        yield CodeError(ename="OutputError", evalue=f"--output: the code ended before it could return {missing}")
+        return
+    for name in wanted:
+        yield Returned(name=name, value=values[name])
 
 
 def _pipe() -> tuple[int, int]:

@@ -41,6 +41,7 @@ from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:
     from container_magic.languages.complaint import Complaint
+    from container_magic.runtime.variables import Variables
     from container_magic.sanitize import HtmlMode
 
 _LIMITS_IN_WORDS = {
@@ -67,6 +68,8 @@ class RunRequest:
     html: HtmlMode = "safe"
     out_files: tuple[str, ...] = ()
     """Globs of the files that are written to the working directory after the end."""
+    variables: Variables | None = None
+    """What the code is given and what is wanted of it; closed when it has it, or when it cannot have it."""
     once: bool = False
     """Whether a zygote is started for this run alone."""
 
@@ -88,6 +91,7 @@ class Run:
             self._worker, self._from_pool = self._find_worker()
         except BaseException:
             self._zygote.runs.discard(id(self))
+            self._let_go_of_variables()
             raise
         self.plan = self._worker.plan
         process = self.plan.spec.process
@@ -137,7 +141,10 @@ class Run:
             fds = [handshake.memory_file("code", self._request.code or b""), stdin]
             stack.callback(os.close, fds[0])
             html = self._request.html if self._request.spec.process.shell != "script" else None
-            fds += stack.enter_context(self._intake.open(html))
+            variables = self._request.variables
+            fds += stack.enter_context(self._intake.open(html, variables.wanted if variables is not None else ()))
+            if variables is not None:
+                fds.append(variables.fd)
             if self._request.out_files:
                 self._delivery = Delivery()
                 fds.append(self._delivery.far_end.fileno())
@@ -276,6 +283,10 @@ class Run:
         if self._complaint is not None and stream == "stderr":
             self._complaint.feed(data)
 
+    def _let_go_of_variables(self) -> None:
+        if self._request.variables is not None:
+            self._request.variables.close()
+
     def _take_file(self, delivery: Delivery) -> None:
         event = delivery.receive()
         if event is None:
@@ -332,11 +343,13 @@ class Run:
             self._intake.listen()  # not before: the first output comes after the news that the code runs
             if self._cells:
                 request = self._request
-                self._intake.execute(request.code or b"", request.html, request.spec.watch.output_bytes)
+                output_bytes = request.spec.watch.output_bytes
+                self._intake.execute(request.code or b"", request.html, output_bytes, request.variables)
+            self._let_go_of_variables()
             self._cells += 1
             event = replace(event, startup_seconds=round(time.monotonic() - self._begun, 6))
         elif isinstance(event, Exited):
-            self._drain(alive=event.alive)
+            self._drain(alive=event.alive, well=event.exit_code == 0)
             self._add_complaint(event.exit_code)
             self._exited, self._alive, self.session_usage = True, event.alive, event.session
         elif isinstance(event, Deleted) and not self._exited and self._created is None:
@@ -347,8 +360,8 @@ class Run:
             self._finished = isinstance(event, Deleted) or not self._started
         self._events.append(event)
 
-    def _drain(self, *, alive: bool = False) -> None:
-        self._events.extend(self._intake.drain(alive=alive))
+    def _drain(self, *, alive: bool = False, well: bool = False) -> None:
+        self._events.extend(self._intake.drain(alive=alive, well=well))
         path = self._log.finish(keep=self._intake.exceeded)
         if path:
             self._events.append(LogKept(path=path))
@@ -377,6 +390,7 @@ class Run:
             return
         self._closed = True
         self._zygote.runs.discard(id(self))
+        self._let_go_of_variables()
         self._intake.close()
         self._log.finish(keep=False)
         self._end_delivery()

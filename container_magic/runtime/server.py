@@ -20,7 +20,13 @@ from container_magic.runtime.supervisor import supervise
 MAX_ORDER_BYTES = 65536
 MAX_ORDER_FDS = 32
 # what every supervisor would import for itself
-_PRELOAD = ("container_magic.cgroups.v1", "container_magic.cgroups.v2", "container_magic.plan", handshake.PLAIN_SHELL)
+_PRELOAD = (
+    "container_magic.cgroups.v1",
+    "container_magic.cgroups.v2",
+    "container_magic.plan",
+    handshake.PLAIN_SHELL,
+    handshake.EXCHANGE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import keyword
 import os
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from container_magic.errors import OptionError
@@ -23,10 +24,11 @@ _LARGE_BYTES = 64 * 1024
 _SHOWN = 300
 
 
-def pack(names: Iterable[str], namespace: Mapping[str, Any]) -> int:
+def pack(names: Iterable[str], namespace: Mapping[str, Any], wanted: Sequence[str] = ()) -> int:
     """Return a descriptor of a sealed memory file with the variables ``names`` of ``namespace``.
 
-    What several of them share they share inside as well. Large data is copied once, into the file.
+    What several of them share they share inside as well. Large data is copied once, into the file. ``wanted`` are the
+    names of the variables that are to come back.
 
     Raises:
         OptionError: A name is not defined, or what it stands for cannot be pickled.
@@ -37,7 +39,7 @@ def pack(names: Iterable[str], namespace: Mapping[str, Any]) -> int:
         body = _pickled(chosen, large)
     except Exception as error:  # whatever a class of the user's raises
         raise _unpicklable(chosen, error) from None
-    return _sealed_file(body, large)
+    return _sealed_file(body, large, json.dumps(list(wanted)).encode())
 
 
 def _chosen(names: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,6 +56,8 @@ def _chosen(names: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, Any
 
 
 def _pickled(value: Any, large: list[memoryview]) -> bytes:
+    if not value:
+        return pickle.dumps(value, protocol=5)
     # what __main__ defines is not there inside: cloudpickle takes it along, and pickles the rest as pickle does
     import cloudpickle
 
@@ -87,9 +91,9 @@ def _unpicklable(chosen: Mapping[str, Any], error: Exception) -> OptionError:
     return OptionError(f"--input: the variables cannot go into a container: {str(error)[:_SHOWN]}")
 
 
-def _sealed_file(body: bytes, large: list[memoryview]) -> int:
+def _sealed_file(body: bytes, large: list[memoryview], wanted: bytes) -> int:
     head_bytes = HEAD.size + BUFFER.size * len(large)
-    places, end = [], head_bytes + len(body)
+    places, end = [], head_bytes + len(wanted) + len(body)
     for part in large:
         begin = -(-end // PAGE_BYTES) * PAGE_BYTES
         places.append((begin, part.nbytes))
@@ -97,8 +101,8 @@ def _sealed_file(body: bytes, large: list[memoryview]) -> int:
     fd = os.memfd_create("container_magic-inputs", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.truncate(fd, end)
-        head = HEAD.pack(len(body), len(large)) + b"".join(BUFFER.pack(*place) for place in places)
-        _write(fd, memoryview(head + body), 0)
+        head = HEAD.pack(len(body), len(large), len(wanted)) + b"".join(BUFFER.pack(*place) for place in places)
+        _write(fd, memoryview(head + wanted + body), 0)
         for (begin, _), part in zip(places, large, strict=True):
             _write(fd, part, begin)
         fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)

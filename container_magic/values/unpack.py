@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import pickle
@@ -9,14 +10,22 @@ import struct
 from typing import Any
 
 PAGE_BYTES = 4096
-HEAD = struct.Struct("=QQ")
-"""Bytes of the pickle, and how many buffers lie beside it."""
+HEAD = struct.Struct("=QQQ")
+"""Bytes of the pickle, how many buffers lie beside it, and bytes of the names that are wanted back (JSON)."""
 BUFFER = struct.Struct("=QQ")
 """Where a buffer begins in the file, and its bytes."""
 
 
 class InputError(Exception):
     """A variable cannot be taken out: a module that it needs is not there inside."""
+
+    __module__ = "builtins"  # for tracebacks: inside there is no package of ours
+
+
+def read_wanted(fd: int) -> tuple[str, ...]:
+    """Return the names of the variables that are wanted back, as ``pack`` has put them into the file ``fd``."""
+    _, count, wanted_bytes = HEAD.unpack(os.pread(fd, HEAD.size, 0))
+    return tuple(json.loads(os.pread(fd, wanted_bytes, HEAD.size + count * BUFFER.size)))
 
 
 def unpack(fd: int) -> dict[str, Any]:
@@ -31,9 +40,10 @@ def unpack(fd: int) -> dict[str, Any]:
         whole = memoryview(mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
     finally:
         os.close(fd)
-    body_bytes, count = HEAD.unpack_from(whole)
-    begin = HEAD.size + count * BUFFER.size
-    places = BUFFER.iter_unpack(whole[HEAD.size : begin])
+    body_bytes, count, wanted_bytes = HEAD.unpack_from(whole)
+    table_end = HEAD.size + count * BUFFER.size
+    begin = table_end + wanted_bytes
+    places = BUFFER.iter_unpack(whole[HEAD.size : table_end])
     buffers = [whole[offset : offset + size] for offset, size in places]
     try:
         found: dict[str, Any] = pickle.loads(whole[begin : begin + body_bytes], buffers=buffers)

@@ -22,8 +22,8 @@ MAX_NODES = 2_000_000
 """Nodes of one tree; a column of texts or numbers is one, an item of a list is one."""
 MAX_TREE_BYTES = 64 * 1024 * 1024
 MAX_BUFFERS = 65536
-MAX_BYTES = 4 * 1024 * 1024 * 1024
-"""Tree and buffers of one value together."""
+MAX_BYTES = 1024 * 1024 * 1024
+"""Trees and buffers of all values that a cell returns."""
 MAX_INT_BITS = 4 * 1024 * 1024
 PLAIN_INT = 2**53
 """Whole numbers below stand in the tree as themselves."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from container_magic.errors import OptionError
 from container_magic.events import Event, until_exited
 from container_magic.options import for_command, for_shell, from_keywords
 from container_magic.plan import Plan
@@ -13,7 +14,10 @@ from container_magic.report import ReportBuilder, RunReport
 from container_magic.runtime.run import Run, RunRequest, plan_for
 from container_magic.spec import ContainerSpec, ShellName
 
-__all__ = ["Run", "RunRequest", "dry_run", "open_run", "request_for", "run", "stream"]
+if TYPE_CHECKING:
+    from container_magic.runtime.variables import Variables
+
+__all__ = ["Run", "RunRequest", "dry_run", "open_run", "request_for", "run", "stream", "variables_for"]
 
 
 def open_run(request: RunRequest) -> Run:
@@ -34,12 +38,19 @@ def dry_run(spec: ContainerSpec) -> Plan:
     return plan_for(spec)
 
 
-def run(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) -> RunReport:
+def run(
+    source: str | bytes | Sequence[str | os.PathLike[str]],
+    *,
+    input: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> RunReport:
     """Run Python source (or, given a list, a command) in a fresh container and return its report.
 
     Args:
         source: Source text, or the words of a command.
-        **options: The options of a run, keyword = long option with ``_``: ``mem="200M"``, ``cpus="0-1"``.
+        input: Variables that the source is given, by name; it gets copies.
+        **options: The options of a run, keyword = long option with ``_``: ``mem="200M"``, ``cpus="0-1"``. With
+            ``output=["x"]`` the source's variable ``x`` is in ``report.values``.
 
     Raises:
         OptionError: An option is unknown or malformed; nothing was started.
@@ -47,15 +58,20 @@ def run(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) 
         InternalError: The sandbox broke before the code ran.
     """
     builder = ReportBuilder()
-    with open_run(request_for(source, options, "plain")) as running:
+    with open_run(request_for(source, options, "plain", given=input)) as running:
         for event in until_exited(running):
             builder.add(event)
     return builder.report()
 
 
-def stream(source: str | bytes | Sequence[str | os.PathLike[str]], **options: Any) -> Iterator[Event]:
+def stream(
+    source: str | bytes | Sequence[str | os.PathLike[str]],
+    *,
+    input: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Iterator[Event]:
     """Run as ``run`` does and yield the events as they happen; closing the iterator ends the container."""
-    request = request_for(source, options, "plain")
+    request = request_for(source, options, "plain", given=input)
     return _events(request)
 
 
@@ -65,22 +81,50 @@ def _events(request: RunRequest) -> Iterator[Event]:
 
 
 def request_for(
-    source: str | bytes | Sequence[str | os.PathLike[str]], options: Mapping[str, Any], shell: ShellName = "script"
+    source: str | bytes | Sequence[str | os.PathLike[str]],
+    options: Mapping[str, Any],
+    shell: ShellName = "script",
+    given: Mapping[str, Any] | None = None,
 ) -> RunRequest:
-    """Return the request for a run with these arguments; ``shell`` is what runs Python source.
+    """Return the request for a run with these arguments; ``shell`` runs Python source, with ``given`` variables.
 
     Raises:
         OptionError: An option is unknown or malformed.
     """
     chosen = from_keywords(options)
+    code: bytes | None = None
     if isinstance(source, (str, bytes)):
         code = source.encode("utf-8", errors="surrogatepass") if isinstance(source, str) else source
-        return RunRequest(
-            spec=for_shell(chosen.spec, shell),
-            code=code,
-            warm=chosen.warm,
-            html=chosen.html,
-            out_files=chosen.out_files,
+        spec = for_shell(chosen.spec, shell)
+    else:
+        spec = for_command(chosen.spec, [os.fspath(word) for word in source])
+    return RunRequest(
+        spec=spec,
+        code=code,
+        warm=chosen.warm,
+        html=chosen.html,
+        out_files=chosen.out_files,
+        variables=variables_for(spec, given, chosen.outputs),
+    )
+
+
+def variables_for(
+    spec: ContainerSpec, given: Mapping[str, Any] | None, wanted: Sequence[str], names: Sequence[str] | None = None
+) -> Variables | None:
+    """Return what code is given, ``names`` of ``given`` or all, and what is wanted of it; None when that is nothing.
+
+    Raises:
+        OptionError: ``given`` is no mapping, a name is not defined, a value cannot be pickled, or what runs is not
+            Python.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise OptionError(
+            f"input: accepted: a mapping of names to values, such as {{'df': df}}; not {type(given).__name__}"
         )
-    spec = for_command(chosen.spec, [os.fspath(word) for word in source])
-    return RunRequest(spec=spec, code=None, warm=chosen.warm, out_files=chosen.out_files)
+    given = given or {}
+    names = list(given) if names is None else names
+    if not names and not wanted:
+        return None
+    from container_magic.runtime.variables import Variables  # what most runs do without is not loaded for them
+
+    return Variables(spec, names, given, wanted)

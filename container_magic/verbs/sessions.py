@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -19,6 +19,7 @@ from container_magic.report import ReportBuilder, RunReport
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.run import Run, RunRequest
 from container_magic.spec import ContainerSpec
+from container_magic.verbs.run import variables_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,9 @@ class Session:
 
     def __init__(self, **options: Any) -> None:
         chosen = from_keywords(options)
+        if chosen.outputs:
+            raise OptionError("output: it belongs to a cell; accepted: session.run(source, output=...)")
+        _refuse_files(chosen.out_files)
         self._request = RunRequest(spec=session_spec(chosen.spec), code=None, html=chosen.html)
         self._keeper = _Keeper()
 
@@ -61,11 +65,21 @@ class Session:
         """Why it is over; empty while it is not, or before its first cell."""
         return self._keeper.ended_because()
 
-    def run(self, source: str | bytes, *, timeout_seconds: float | None = None) -> RunReport:
+    def run(
+        self,
+        source: str | bytes,
+        *,
+        timeout_seconds: float | None = None,
+        input: Mapping[str, Any] | None = None,
+        output: str | Sequence[str] = (),
+    ) -> RunReport:
         """Run a cell and return its report; ``report.session`` is what the session has used so far.
+
+        ``input`` and ``output`` are variables in and out, as for ``cm.run``.
 
         Raises:
             StateError: The session is over; the message says why.
+            OptionError: A variable cannot go in, or ``output`` holds what is no name.
             ContainError: The container cannot be made.
         """
         code = source.encode("utf-8", errors="surrogatepass") if isinstance(source, str) else source
@@ -75,6 +89,8 @@ class Session:
             request = replace(request, spec=replace(request.spec, watch=watch))
         if self._keeper.began and not self.alive:
             raise StateError(f"the session is over: {self.ended_because}", hint="make a new cm.Session")
+        wanted = from_keywords({"output": output}).outputs
+        request = replace(request, variables=variables_for(request.spec, input, wanted))
         builder = ReportBuilder()
         with self._keeper.cell(request) as cell:
             for event in until_exited(cell):
@@ -191,14 +207,23 @@ def session_spec(spec: ContainerSpec) -> ContainerSpec:
     return replace(spec, process=replace(spec.process, session=True, print_traceback=False))
 
 
+def _refuse_files(globs: Sequence[str]) -> None:
+    if globs:
+        raise OptionError(
+            "--out-file: files come out when a container ends, and a session lives on",
+            hint="--output takes variables out after each cell",
+        )
+
+
 @contextmanager
 def open_cell(name: str, request: RunRequest) -> Iterator[tuple[Run, str]]:
     """Begin a cell of the session ``name``, which is made if need be; yield its run and a note to be shown.
 
     Raises:
-        OptionError: The session was started with other options.
+        OptionError: The session was started with other options, or files are wanted of it.
         ContainError: The container cannot be made.
     """
+    _refuse_files(request.out_files)
     request = replace(request, spec=session_spec(request.spec))
     keeper, note = _named.get(name), ""
     if keeper is not None and keeper.began and not keeper.is_alive():
