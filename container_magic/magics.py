@@ -20,7 +20,7 @@ from traitlets.config import Configurable
 
 from container_magic import options
 from container_magic.display import StreamDecoder, report_full, report_full_html, report_line, report_line_html
-from container_magic.display.failure import failure
+from container_magic.display.failure import CellError, failure
 from container_magic.display.live import EVERY_SECONDS
 from container_magic.display.notebook import Page, ask
 from container_magic.errors import ContainError, OptionError
@@ -104,9 +104,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
         if asked.dry_run:
             print("\n".join(dry_run(asked.spec).describe()))  # noqa: T201 - a magic's answer goes to stdout
             return
-        from container_magic.verbs.run import variables_for
-
-        variables = variables_for(asked.spec, self.shell.user_ns, asked.outputs, asked.inputs)
+        variables = self._variables(asked)
         builder = ReportBuilder()
         try:
             _stream(asked, cell, variables, builder, Page(self.shell, self._line(asked)))
@@ -118,7 +116,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             self.shell.user_ns.update({name: report for name in ("_contain", asked.result) if name})
         self.shell.user_ns.update(report.values)
         _show(report, "none" if asked.quiet else asked.report)
-        _fail(report, cell, raise_error=asked.raise_error)
+        _fail(failure(report, cell, asked.outputs), raise_error=asked.raise_error)
 
     def _line(self, asked: options.RunOptions) -> CellLine | None:
         """Return the line that tells how a long cell is getting on: in a notebook, unless no report is wanted."""
@@ -134,6 +132,13 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             return False
         request = self.shell.get_parent().get("content", {})  # type: ignore[attr-defined]  # ipykernel's shell
         return str(request.get("code", "")).lstrip().startswith("%%contain")
+
+    def _variables(self, asked: options.RunOptions) -> Variables | None:
+        if not asked.inputs and not asked.outputs:
+            return None
+        from container_magic.verbs.run import variables_for
+
+        return variables_for(asked.spec, self.shell.user_ns, asked.outputs, asked.inputs)
 
     def _defaults(self) -> dict[str, Any]:
         values = {option.keyword: getattr(self, option.keyword) for option in _OPTIONS}
@@ -322,8 +327,7 @@ def _show(report: RunReport, how: str) -> None:
     display({"text/plain": text(report), "text/html": html(report)}, raw=True)  # type: ignore[no-untyped-call]
 
 
-def _fail(report: RunReport, cell: str, *, raise_error: bool) -> None:
-    error = failure(report, cell)
+def _fail(error: CellError | None, *, raise_error: bool) -> None:
     if error is None:
         return
     if raise_error:

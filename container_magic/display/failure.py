@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from container_magic.display.text import advice, reason, says_line
 from container_magic.events import CodeError
 from container_magic.report import RunReport
@@ -35,15 +37,17 @@ class CellError(Exception):
         return self.lines
 
 
-def failure(report: RunReport, source: str = "") -> CellError | None:
+def failure(report: RunReport, source: str = "", wanted: Sequence[str] = ()) -> CellError | None:
     """Return what a notebook raises for ``report``: None when the code ended by itself with exit code 0.
 
-    Code that has not returned what was wanted of it has failed, too. ``source`` is what ran, to show the line at which
-    it was ended.
+    Code that has not returned the variables ``wanted`` has failed, too. ``source`` is what ran, to show the line at
+    which it was ended.
     """
-    if report.error is None and (report.ok or (report.verdict == "OUTPUT_LIMIT" and report.exit_code == 0)):
-        return None
-    name = _NAMES.get(report.verdict, "OutputError")
+    if report.ok or (report.verdict == "OUTPUT_LIMIT" and report.exit_code == 0 and report.error is None):
+        missing = ", ".join(name for name in wanted if name not in report.values)
+        sentence = f"the code ended before it could return {missing}"
+        return _failure("OutputError", sentence, [f"OutputError: {sentence}"]) if missing else None
+    name = _NAMES[report.verdict]
     sentence = "; ".join(filter(None, [reason(report) + _source_line(report, source), advice(report)]))
     if report.error is None:
         return _failure(name, sentence, [f"{name}: {sentence}"])

@@ -42,6 +42,7 @@ class RunRequest:
     warm: int = 0
     html: str = "safe"
     out_files: tuple[str, ...] = ()
+    variables: object = None
 
 
 class FakeRuntime(types.ModuleType):
