@@ -315,7 +315,7 @@ def test_stream_that_announces_too_much_is_refused(stream):
 
 def test_length_that_lies_costs_nothing():
     """Three gigabytes are announced and one byte comes: no memory is taken for the rest."""
-    assembler = Assembler()
+    assembler = Assembler(4 * 1024**3)
     resident = _resident_bytes()
     assembler.feed(struct.pack("=QQQ", 2, 1, 3 * 1024**3) + b"[]x")
 

@@ -13,7 +13,7 @@ import pytest
 
 from container_magic.errors import OptionError
 from container_magic.values.pack import pack
-from container_magic.values.unpack import InputError, unpack
+from container_magic.values.unpack import InputError, read_wanted, unpack
 
 
 def test_values_come_back_with_what_they_share():
@@ -50,13 +50,13 @@ def test_large_data_lies_beside_the_pickle_on_pages_of_its_own(large):
     """Arrays, tables and frames: out of band, where a mapping can be handed out as it is."""
     fd = pack(["x"], {"x": large})
     size = os.fstat(fd).st_size
-    head = np.frombuffer(os.pread(fd, 32, 0), dtype="=u8")
+    head = np.frombuffer(os.pread(fd, 40, 0), dtype="=u8")
     os.close(fd)
 
     assert head[0] < 10_000, "the pickle holds no data"
     assert head[1] == 1
-    assert head[2] % 4096 == 0
-    assert size == head[2] + head[3] == head[2] + 8_000_000
+    assert head[3] % 4096 == 0
+    assert size == head[3] + head[4] == head[3] + 8_000_000
 
 
 def _run(source, *fds):
@@ -165,10 +165,17 @@ def test_missing_module_is_named_inside():
     assert "needs the module 'only_outside', which is not there inside" in done.stdout, done.stderr
 
 
+def test_names_that_are_wanted_back_travel_along():
+    """They are read before the variables are, and leave these as they are."""
+    fd = pack(["x"], {"x": 5}, wanted=["y", "größe"])
+    assert read_wanted(fd) == ("y", "größe")
+    assert unpack(fd) == {"x": 5}
+
+
 def test_file_without_inputs_is_an_error_of_its_own():
     """What cannot be unpickled says so."""
     fd = os.memfd_create("x")
-    os.write(fd, bytes(16) + b"rubbish")
+    os.write(fd, bytes(24) + b"rubbish")
 
     with pytest.raises(InputError):
         unpack(fd)
