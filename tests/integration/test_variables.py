@@ -118,9 +118,11 @@ class TestThereAndBack:
         """Neither here nor inside, where a mapping has one of its own until nothing needs it."""
         run("pass", input={"x": 1})
         before = os.listdir("/proc/self/fd")
-        source = "import os\ndel x\nn = len(os.listdir('/proc/self/fd'))"
-        with_input = run(source, input={"x": np.zeros(1_000_000)}, output="n")
-        assert with_input.values == run(f"x = 1\n{source}", output="n").values
+        links = "[os.readlink(f'/proc/self/fd/{fd}') for fd in range(100) if os.path.exists(f'/proc/self/fd/{fd}')]"
+        source = f"import os\nfull = {links}\ndel x\nempty = {links}"
+        report = run(source, input={"x": np.zeros(1_000_000)}, output="full,empty")
+        assert sum("memfd" in link for link in report.values["full"]) == 1
+        assert sum("memfd" in link for link in report.values["empty"]) == 0
         assert len(os.listdir("/proc/self/fd")) <= len(before)
 
 

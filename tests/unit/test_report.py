@@ -23,6 +23,7 @@ from container_magic.events import (
     Limit,
     LimitReached,
     Output,
+    Returned,
     Sampled,
     Started,
     Usage,
@@ -295,3 +296,19 @@ def test_importing_report_does_not_import_display():
     """Ring 0 stays light: how a report looks is loaded when one is shown."""
     code = "import sys, container_magic.report; print('container_magic.display' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_values_are_those_of_a_run_that_ended_well():
+    """Of code that was interrupted and ended with 0 nonetheless nothing is known; cut output is no error."""
+    returned = [Returned(name="x", value=[1]), Returned(name="y", value=b"2")]
+    assert run(*returned).values == {"x": [1], "y": b"2"}
+    assert run(*returned, LimitReached(limit="output")).values == {"x": [1], "y": b"2"}
+    assert run(*returned, Interrupted()).values == {}
+    assert run(*returned, exited=Exited(exit_code=1)).values == {}
+
+
+def test_values_are_in_no_json():
+    """They may be anything, of any size; the rest of the report makes the trip."""
+    report = run(Returned(name="x", value=object()))
+    assert "values" not in json.loads(report.to_json())
+    assert RunReport.from_dict(json.loads(report.to_json())) == report
