@@ -55,6 +55,11 @@ def warm(cell_id):
     return cells("02_warm_starts.ipynb")[cell_id]
 
 
+def variables(cell_id):
+    """Return what a cell of the third notebook put out."""
+    return cells("03_variables_and_sessions.ipynb")[cell_id]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_notebook_is_stored_without_outputs(path):
     """What is in the repository is valid and clean: no output, no count, the kernel every Jupyter has."""
@@ -224,3 +229,31 @@ def test_preloaded_module_is_there_before_its_import():
 def test_three_ways_to_the_same_import_are_shown():
     """Each set of options has its start in the notebook's last cell."""
     assert re.findall(r"^(cold|warm) ", warm("python"), re.MULTILINE) == ["cold", "cold", "warm"]
+
+
+def test_variables_go_in_and_come_out():
+    """The table's summary is the notebook's; its own table is what it was, and a large one took no memory inside."""
+    assert re.search(r"longest: \d\d\.\d km", variables("summary"))
+    assert all(place in variables("summary") for place in ("hill", "lake", "town"))
+    assert variables("change").startswith("0\n")
+    assert variables("unchanged") == "True\n"
+    assert variables("large-peak") == "25000000.0 True\n"
+    assert "array([ 0,  1,  4,  9, 16])" in variables("python")
+
+
+def test_object_that_cannot_come_out_is_an_error_with_a_remedy():
+    """And its description can."""
+    assert "--output model: a '__main__.Model' cannot come out of a container" in variables("refused")
+    assert "{'slope': 2.5}" in variables("model")
+
+
+def test_files_come_out():
+    """The report names what the notebook reads."""
+    assert variables("read").startswith("['tables/summary.csv']\nplace,count,mean\n")
+
+
+def test_session_goes_on_in_the_next_cell():
+    """What the first cell kept, the second finds; the list names the session until it is stopped."""
+    assert variables("session-first").startswith("True\n")
+    assert "['hill', 'lake', 'town']" in variables("session-second")
+    assert "study" in variables("sessions")
