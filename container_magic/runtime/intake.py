@@ -52,6 +52,7 @@ class Intake:
         self._html: HtmlMode = "safe"
         self._channel: Channel | None = None
         self._wanted: tuple[str, ...] = ()
+        self._values: dict[str, Any] = {}
         self._channel_error = ""
         self._not_shown = 0
         self._listening = self._flood_reported = False
@@ -106,7 +107,7 @@ class Intake:
     def execute(self, source: bytes, html: HtmlMode, output_bytes: int, variables: Variables | None) -> None:
         """Send a session's next cell, whose caps are its own."""
         self._gate = OutputGate(output_bytes)
-        self._flood_reported, self._not_shown = False, 0
+        self._flood_reported, self._not_shown, self._values = False, 0, {}
         self._wanted = variables.wanted if variables is not None else ()
         channel = self._open_channel()
         if channel is not None:
@@ -127,11 +128,9 @@ class Intake:
         if not alive:
             while self._peek():
                 yield from self._read_channel()
-        returns = self._channel.returns if self._channel is not None else None
-        if not alive:
             self._close_channel()
         elif self._channel is not None:
-            self._not_shown += self._channel.not_shown
+            self._note(self._channel)
         for fd in list(self._streams):
             yield from self._read_all(fd)
         yield from self._gate.finish()
@@ -144,7 +143,7 @@ class Intake:
         elif self._gate.exceeded and not self._flood_reported:
             yield LimitReached(limit="output")
         if well and not self._channel_error:
-            yield from _returned(self._wanted, returns.values if returns is not None else {})
+            yield from _returned(self._wanted, self._values)
 
     def close(self) -> None:
         """Close our ends; once more does nothing."""
@@ -228,10 +227,15 @@ class Intake:
         if self._listening:
             self._poll.unregister(self._end)
         if self._channel is not None:
-            self._not_shown += self._channel.not_shown
+            self._note(self._channel)
             self._channel.close()
         self._end.close()
         self._end = self._channel = None
+
+    def _note(self, channel: Channel) -> None:
+        """Keep what a cell that is over has left."""
+        self._not_shown += channel.not_shown
+        self._values = channel.returns.values if channel.returns is not None else {}
 
     def _close_stream(self, fd: int) -> None:
         if self._listening:
