@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,10 +20,10 @@ from traitlets.config import Configurable
 from container_magic import options
 from container_magic.display import StreamDecoder, report_full, report_full_html, report_line, report_line_html
 from container_magic.display.failure import CellError, failure
-from container_magic.display.live import EVERY_SECONDS
 from container_magic.display.notebook import Page, ask
+from container_magic.display.sending import Idle, Streams
 from container_magic.errors import ContainError, OptionError
-from container_magic.events import Cleared, Displayed, Failed, InputAsked, Output, StreamName, until_exited
+from container_magic.events import Cleared, Displayed, Failed, InputAsked, Output, until_exited
 from container_magic.options.completion import at_cursor
 from container_magic.options.near import nearest
 from container_magic.report import ReportBuilder, RunReport
@@ -34,13 +33,6 @@ if TYPE_CHECKING:
     from container_magic.runtime.variables import Variables
     from container_magic.verbs.run import Run, RunRequest
 
-_PAUSE_SECONDS = 0.002
-_UNSENT_SECONDS = 0.05
-_PAGE_BYTES = 2 * 1024 * 1024
-"""How much of its text a cell shows: a Jupyter server drops, uncounted, what comes faster than 3 MB in 3 seconds."""
-_MORE = (
-    "[a page shows 2 MB of a cell's text; _contain.stdout and _contain.stderr have what --max-output lets through]\n"
-)
 _LOG_BYTES = 2 * 1024 * 1024
 """How much of a log a notebook shows: a Jupyter server drops what comes faster than some megabytes per second."""
 
@@ -174,7 +166,7 @@ def _stream(
     """Run ``cell`` and show in the notebook what it writes and shows as it comes; every event goes to ``builder``."""
     from container_magic.verbs.run import RunRequest
 
-    streams = _Streams(page.line)
+    streams = Streams(page.line)
     request = RunRequest(
         spec=asked.spec,
         code=_encoded(cell),
@@ -185,7 +177,7 @@ def _stream(
     )
     try:
         with _opened(request, asked.session) as run:
-            idle = _Idle(run, streams, page.line)
+            idle = Idle(run, streams, page.line)
             for event in until_exited(run):
                 builder.add(event)
                 if isinstance(event, Output):
@@ -236,88 +228,6 @@ def _encoded(cell: str) -> bytes:
     except UnicodeEncodeError as error:
         line = cell.count("\n", 0, error.start) + 1
         raise OptionError(f"line {line} of the cell holds half a surrogate pair, which UTF-8 cannot carry") from None
-
-
-class _Idle:
-    """What is done while a run says nothing: its text is sent on, and the line that tells of it brought up to date.
-
-    ipykernel sends text when its timer says so, five times a second. To send it at once wakes its thread and waits for
-    that, which a cell that is over the next moment should not pay for.
-    """
-
-    def __init__(self, run: Run, streams: _Streams, line: CellLine | None) -> None:
-        self._run = run
-        self._streams = streams
-        self._line = line
-        self._flushed = time.monotonic()
-        self._rest()
-
-    def flush_soon(self) -> None:
-        """Send what was written, now or as soon as nothing comes for a moment."""
-        if time.monotonic() - self._flushed > _UNSENT_SECONDS:
-            self._flush()
-        else:
-            self._run.when_idle(_PAUSE_SECONDS, self._flush)
-
-    def _flush(self) -> None:
-        self._streams.flush()
-        self._flushed = time.monotonic()
-        self._rest()
-
-    def _rest(self) -> None:
-        self._run.when_idle(EVERY_SECONDS, self._tick)
-
-    def _tick(self) -> None:
-        if self._line is not None:
-            self._line.tick()
-
-
-class _Streams:
-    """The notebook's stdout and stderr: safe text, in the order in which the container wrote it."""
-
-    def __init__(self, line: CellLine | None) -> None:
-        from container_magic.runtime.output import OutputGate
-
-        self._line = line
-        self._gate = OutputGate(_PAGE_BYTES)
-        self._decoders: dict[StreamName, StreamDecoder] = {"stdout": StreamDecoder(), "stderr": StreamDecoder()}
-        self._last: StreamName = "stdout"
-        self._written = False
-
-    def write(self, event: Output) -> None:
-        if event.dropped_bytes:
-            self._gate.skip(event.stream, event.dropped_bytes)
-        for passed in self._gate.feed(event.stream, event.data):
-            self._decode(passed)
-
-    def _decode(self, event: Output) -> None:
-        self._put(event.stream, self._decoders[event.stream].feed(event))
-
-    def finish(self) -> None:
-        for kept in self._gate.finish():
-            self._decode(kept)
-        for stream, decoder in self._decoders.items():
-            self._put(stream, decoder.finish())
-        if self._gate.exceeded:
-            self._put("stderr", _MORE)
-        self.flush()
-
-    def flush(self) -> None:
-        """Send what was written."""
-        if self._written:
-            getattr(sys, self._last).flush()
-
-    def _put(self, stream: StreamName, text: str) -> None:
-        if not text:
-            return  # to write or flush nothing wakes ipykernel's thread as well
-        if stream != self._last and self._written:
-            # ipykernel sends each stream when its own timer says so: without this their order would be lost
-            getattr(sys, self._last).flush()
-        self._last, self._written = stream, True
-        target = getattr(sys, stream)
-        target.write(text)
-        if self._line is not None:
-            self._line.wrote(stream, text)
 
 
 def _show(report: RunReport, how: str) -> None:

@@ -75,6 +75,9 @@ class FakeRun:
     def __init__(self, events):
         self.events = events
 
+    def when_idle(self, seconds, action):
+        """Never: events follow each other."""
+
     def __enter__(self):
         return self
 
