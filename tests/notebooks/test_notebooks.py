@@ -51,8 +51,8 @@ def first(cell_id):
 
 
 def warm(cell_id):
-    """Return what a cell of the second notebook put out."""
-    return cells("02_warm_starts.ipynb")[cell_id]
+    """Return what a cell of the notebook on warm starts put out."""
+    return cells("07_warm_starts.ipynb")[cell_id]
 
 
 def variables(cell_id):
