@@ -57,13 +57,13 @@ _LIMITS_IN_WORDS = {
 class RunRequest:
     """What to run: the spec, the source (``None`` for a command), and what it reads on standard input.
 
-    ``stdin`` is a descriptor that stays the caller's; None = /dev/null. ``warm`` is how many containers like this one
-    are to wait for the next runs.
+    ``stdin`` is that, or a descriptor that stays the caller's, and open; None = /dev/null. ``warm`` is how
+    many containers like this one are to wait for the next runs.
     """
 
     spec: ContainerSpec
     code: bytes | None
-    stdin: int | None = None
+    stdin: bytes | int | None = None
     warm: int = 0
     html: HtmlMode = "safe"
     out_files: tuple[str, ...] = ()
@@ -72,6 +72,12 @@ class RunRequest:
     """What the code is given and what is wanted of it; closed when it has it, or when it cannot have it."""
     once: bool = False
     """Whether a zygote is started for this run alone."""
+
+
+def _open_stdin(data: bytes | None) -> int:
+    if data is None:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    return handshake.memory_file("stdin", data)
 
 
 class Run:
@@ -135,8 +141,8 @@ class Run:
         """Send the order, with the far ends of fresh pipes."""
         with contextlib.ExitStack() as stack:
             stdin = self._request.stdin
-            if stdin is None:
-                stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            if not isinstance(stdin, int):
+                stdin = _open_stdin(stdin)
                 stack.callback(os.close, stdin)
             fds = [handshake.memory_file("code", self._request.code or b""), stdin]
             stack.callback(os.close, fds[0])
