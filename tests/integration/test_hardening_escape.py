@@ -206,7 +206,7 @@ except OSError:
         path = volume / "input"
         path.write_text("data of the host\n")
         path.chmod(0o666)
-        source = self.REOPEN + "print(input())"
+        source = "print(input())\n" + self.REOPEN
         reports = [*cm.map(source, [path], mem="256M"), cm.run(source, mem="256M", stdin=path)]
 
         assert path.read_text() == "data of the host\n"
