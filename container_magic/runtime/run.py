@@ -204,7 +204,7 @@ class Run:
 
     def _note_end(self, event: Event) -> None:
         """Keep in words why a session is over."""
-        if isinstance(event, LimitReached):
+        if isinstance(event, LimitReached) and event.limit in _LIMITS_IN_WORDS:
             self.ended_because = _LIMITS_IN_WORDS[event.limit]
         elif isinstance(event, Failed):
             self.ended_because = event.message
