@@ -58,7 +58,7 @@ def warm(cell_id):
 
 def variables(cell_id):
     """Return what a cell of the third notebook put out."""
-    return cells("03_variables_and_sessions.ipynb")[cell_id]
+    return cells("02_variables_and_sessions.ipynb")[cell_id]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
