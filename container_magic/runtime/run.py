@@ -74,12 +74,6 @@ class RunRequest:
     """Whether a zygote is started for this run alone."""
 
 
-def _open_stdin(data: bytes | None) -> int:
-    if data is None:
-        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    return handshake.memory_file("stdin", data)
-
-
 class Run:
     """A running container as an iterator of events, in order, ``Deleted`` last.
 
@@ -142,7 +136,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             stdin = self._request.stdin
             if not isinstance(stdin, int):
-                stdin = _open_stdin(stdin)
+                stdin = handshake.input_file(stdin)
                 stack.callback(os.close, stdin)
             fds = [handshake.memory_file("code", self._request.code or b""), stdin]
             stack.callback(os.close, fds[0])
