@@ -261,18 +261,18 @@ def _request(options: RunOptions, code: bytes | None, *, code_is_stdin: bool) ->
     from container_magic.verbs.run import RunRequest
 
     spec = options.spec
-    own_stdin = not code_is_stdin and not spec.process.stdin_is_code and _is_open(0)
-    return RunRequest(
-        spec=spec, code=code, stdin=_stdin() if own_stdin else None, out_files=options.out_files, once=True
-    )
+    stdin = _stdin(spec, code_is_stdin=code_is_stdin) if options.stdin is None else options.stdin
+    return RunRequest(spec=spec, code=code, stdin=stdin, out_files=options.out_files, once=True)
 
 
-def _stdin() -> int:
-    """Return what the program reads: a pipe that this process copies its own standard input into.
+def _stdin(spec: ContainerSpec, *, code_is_stdin: bool) -> int | None:
+    """Return what the program reads: a pipe that this process copies its own standard input into; None = nothing.
 
     The descriptor itself stays outside: a terminal or a socket can be written to as well, and a file can be opened
     anew through /proc/self/fd, for writing (CVE-2017-5226 and its like).
     """
+    if code_is_stdin or spec.process.stdin_is_code or not _is_open(0):
+        return None
     if _is_null_device(0):
         return 0
     reader, writer = os.pipe()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-LimitName = Literal["memory", "wall", "cpu", "output", "idle"]
+LimitName = Literal["memory", "wall", "cpu", "output", "idle", "pids", "disk"]
 StreamName = Literal["stdout", "stderr"]
 
 
@@ -144,7 +144,10 @@ class Sampled:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitReached:
-    """A limit ended the run, or (``output``) was passed by it."""
+    """A limit ended the run, or (``output``) was passed by it, or (``pids``, ``disk``) refused what a failed run asked.
+
+    ``disk`` is not always found out: only what is full at the end is.
+    """
 
     limit: LimitName
 

@@ -170,6 +170,7 @@ def _stream(
     request = RunRequest(
         spec=asked.spec,
         code=_encoded(cell),
+        stdin=asked.stdin,
         warm=asked.warm,
         html=asked.html,
         out_files=asked.out_files,

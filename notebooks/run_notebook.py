@@ -17,6 +17,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 CELL_SECONDS = 120
 SOURCE_LINES_SHOWN = 6
@@ -54,7 +55,9 @@ def run(path: Path, *, show: bool = False) -> nbformat.NotebookNode:
         # an error stands in the notebook as an output, and `failed` finds it there
         with contextlib.suppress(CellExecutionError):
             client.execute(cleanup_kc=True)
-    return notebook
+    # as a page does it: pieces of a stream that follow each other are one text, and a rewritten line is rewritten
+    joined, _ = CoalesceStreamsPreprocessor(enabled=True)(notebook, {})
+    return joined
 
 
 def failed(notebook: nbformat.NotebookNode) -> bool:

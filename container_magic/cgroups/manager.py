@@ -50,6 +50,9 @@ class CgroupManager(Protocol):
     def sample(self) -> Sample:
         """Return the figures of this moment."""
 
+    def tasks_refused(self) -> int | None:
+        """Return how often the limit of tasks has refused one; None where the kernel does not say."""
+
     def usage(self) -> Usage:
         """Return what was used since ``begin``; ``wall_seconds`` is not known here."""
 

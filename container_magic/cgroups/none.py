@@ -45,6 +45,10 @@ class NoCgroupManager:
         """Return a sample without figures."""
         return Sample()
 
+    def tasks_refused(self) -> int | None:
+        """Return None: nothing counts."""
+        return None
+
     def usage(self) -> Usage:
         """Return a usage without figures."""
         return Usage()

@@ -157,6 +157,11 @@ class V1Manager:
             oom_kills=files.keyed(self._text("memory.oom_control")).get("oom_kill"),  # since Linux 4.13
         )
 
+    def tasks_refused(self) -> int | None:
+        """Return how often a fork was refused (``pids.events``, since Linux 4.8)."""
+        group = self._groups.get("pids")
+        return None if group is None else files.keyed(files.read(group, "pids.events")).get("max")
+
     def usage(self) -> Usage:
         """Return what was used since ``begin``."""
         total, user, system, throttled = (

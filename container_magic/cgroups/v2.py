@@ -98,6 +98,10 @@ class V2Manager:
             oom_kills=files.keyed(self._text("memory.events")).get("oom_kill"),
         )
 
+    def tasks_refused(self) -> int | None:
+        """Return how often a fork was refused (``pids.events``; the inner group has no limit of its own)."""
+        return None if self._outer is None else files.keyed(files.read(self._outer, "pids.events")).get("max")
+
     def usage(self) -> Usage:
         """Return what was used since ``begin``."""
         cpu = files.keyed(self._text("cpu.stat"))

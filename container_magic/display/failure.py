@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from container_magic.display.text import advice, reason, says_line
+from container_magic.display.text import advice, reason, refusals, says_line
 from container_magic.events import CodeError
 from container_magic.report import RunReport
 from container_magic.sanitize import plain_text, sanitize_traceback
@@ -23,6 +23,10 @@ _NAMES = {
     "INTERRUPTED": "Interrupted",
     "INTERNAL_ERROR": "InternalError",
 }
+
+
+_REFUSING = frozenset({"pids", "disk"})
+"""Limits that end no run."""
 
 
 class CellError(Exception):
@@ -52,8 +56,10 @@ def failure(report: RunReport, source: str = "", wanted: Sequence[str] = ()) -> 
     if report.error is None:
         return _failure(name, sentence, [f"{name}: {sentence}"])
     lines = _traceback(report.error)
-    if report.limits_reached or report.oom_killed:
+    if report.oom_killed or not _REFUSING.issuperset(report.limits_reached):
         lines.append(f"{name}: {sentence}")
+    elif refused := refusals(report):
+        lines.append("hint: " + "; ".join(filter(None, [", ".join(refused), advice(report)])))
     return _failure(_class_name(report.error.ename), plain_text(report.error.evalue), lines)
 
 

@@ -22,6 +22,9 @@ _ASCII = " _.,:-=+#"
 _FRAMES = {_BLOCKS: "│", _ASCII: "|"}
 _SIZES = frozenset({"memory", "memory_swap", "disk", "max_output"})
 _DURATIONS = frozenset({"timeout", "cpu_time"})
+_NAME_REFUSALS = frozenset({"RUNTIME_ERROR", "SIGNALED", "TIME_LIMIT"})
+_RAISED_BY = {"wall": "timeout", "cpu": "cpu_time", "output": "max_output", "pids": "pids", "disk": "disk"}
+"""The option that raises a limit, by the limit's name."""
 
 
 def human_bytes(count: int | None) -> str:
@@ -44,7 +47,17 @@ def human_seconds(seconds: float | None) -> str:
 def reason(report: RunReport) -> str:
     """Return in a few words what ended the run: the limit with its value, the signal, the exit code; empty when OK."""
     place = f" in line {report.line}" if says_line(report) else ""
-    return _reason(report) + place
+    ended = _reason(report) + place
+    return ", ".join([*refusals(report), ended]) if report.verdict in _NAME_REFUSALS else ended
+
+
+def refusals(report: RunReport) -> list[str]:
+    """Return the limits that did not end the run but refused it something: ``task limit 64 reached``."""
+    return [
+        _limit_reached(f"{what} limit", _limit(report, name))
+        for name, what in (("pids", "task"), ("disk", "disk"))
+        if name in report.limits_reached
+    ]
 
 
 def says_line(report: RunReport) -> bool:
@@ -74,10 +87,35 @@ def _reason(report: RunReport) -> str:
 
 def advice(report: RunReport) -> str:
     """Return what would let the run get further; empty when there is nothing to say."""
-    limit = report.usage.memory_limit_bytes
-    if report.verdict == "MEMORY_LIMIT" and limit is not None:
-        return f"peak {human_bytes(report.usage.memory_peak_bytes)}; try --mem {format_size(2 * limit)}"
-    return ""
+    memory = report.usage.memory_limit_bytes
+    if report.verdict == "MEMORY_LIMIT" and memory is not None:
+        return f"peak {human_bytes(report.usage.memory_peak_bytes)}; try --mem {format_size(2 * memory)}"
+    reached = {"TIME_LIMIT": ("wall", "cpu"), "OUTPUT_LIMIT": ("output",)}.get(report.verdict, ("pids", "disk"))
+    words = [
+        word
+        for name, option in _RAISED_BY.items()
+        if name in reached and name in report.limits_reached
+        for word in _twice(option, _limit(report, option), memory)
+    ]
+    return f"try {' '.join(words)}" if words else ""
+
+
+def _twice(option: str, limit: Limit | None, memory_bytes: int | None) -> list[str]:
+    """Return the option with twice its value; a larger disk has to be paid with memory."""
+    if limit is None or isinstance(limit.value, str) or limit.value <= 0:
+        return []
+    value = 2 * limit.value
+    text = (
+        format_size(int(value))
+        if option in _SIZES
+        else format_duration(value)
+        if option in _DURATIONS
+        else f"{value:g}"
+    )
+    words = [f"--{_option(option)} {text}"]
+    if option == "disk" and memory_bytes is not None and 2 * value > memory_bytes:
+        words.append(f"--mem {format_size(int(2 * value))}")
+    return words
 
 
 def ending(report: RunReport) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from container_magic.errors import OptionError
@@ -20,7 +20,7 @@ from container_magic.units import Cpus, format_cpuset, format_size
 _PARTS = {"process": Process, "root": Root, "resources": Resources, "watch": Watch}
 _OWN_FIELDS = ("warm", "html", "session", "result", "report", "quiet", "dry_run", "report_file", "code")
 _OWN_LISTS = ("inputs", "outputs", "out_files")
-_ALTERNATIVES = {"lang": "interpreter", "interpreter": "lang"}
+_ALTERNATIVES = {"lang": "interpreter", "interpreter": "lang", "stdin": "stdin_file", "stdin_file": "stdin"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ class RunOptions:
     """Names of the variables that are wanted of it."""
     code: str | None = None
     """What ``-c`` said on the command line."""
+    stdin: bytes | None = field(default=None, repr=False)
+    """What the code reads on standard input; None = nothing was said of it."""
 
 
 def from_argv(argv: Sequence[str], front: Front, defaults: Mapping[str, Any] | None = None) -> RunOptions:
@@ -87,12 +89,14 @@ def from_keywords(
     return _from_keywords(keywords, defaults or {}, front)
 
 
-_PATHS_AND_VARIABLES = frozenset(keyword for option in OPTIONS if option.repeatable for keyword in option.keywords)
+_NOT_REMEMBERED = frozenset(
+    keyword for option in OPTIONS if option.repeatable or option.field == "stdin" for keyword in option.keywords
+)
 
 
 def _is_plain(keywords: Mapping[str, Any]) -> bool:
-    """Whether the same keywords mean the same whenever they are said: no path, and no variable of the caller's."""
-    return _PATHS_AND_VARIABLES.isdisjoint(keywords) and all(
+    """Whether the same keywords mean the same whenever they are said: no path, no variable of the caller's, no data."""
+    return _NOT_REMEMBERED.isdisjoint(keywords) and all(
         value is None or isinstance(value, (str, int, float)) for value in keywords.values()
     )
 
@@ -157,6 +161,7 @@ class _Merged(Layer):
     def options(self) -> RunOptions:
         """Return the sum as ``RunOptions``."""
         self._check_swap()
+        self._check_stdin()
         parts, whole = self._fields()
         self._spread_cpus(parts["resources"])
         is_path = "interpreter" in self.scalars
@@ -172,7 +177,8 @@ class _Merged(Layer):
         raise_error = not self.scalars.get("no_raise_error", False)
         own = {name: self.scalars[name] for name in _OWN_FIELDS if name in self.scalars}
         own |= {name: tuple(self.lists.get(name, {})) for name in _OWN_LISTS}
-        return RunOptions(spec=spec, lang=lang, raise_error=raise_error, **own)
+        stdin = self.scalars.get("stdin", self.scalars.get("stdin_file"))
+        return RunOptions(spec=spec, lang=lang, raise_error=raise_error, stdin=stdin, **own)
 
     def _fields(self) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         """Return what goes into the parts of the spec, by part, and into the spec itself."""
@@ -198,6 +204,23 @@ class _Merged(Layer):
             raise OptionError(
                 f"--memory-swap {format_size(swap)}: it is memory plus swap; "
                 f"accepted: at least --mem, which is {format_size(memory)}, or -1"
+            )
+
+    def _check_stdin(self) -> None:
+        name = next(
+            (option.name for option in OPTIONS if option.field == "stdin" and key_of(option) in self.scalars), ""
+        )
+        if not name:
+            return
+        if "session" in self.scalars:
+            raise OptionError(
+                f"{name} is for one run, and a session's cells ask for their input; accepted: one of them"
+            )
+        program = self.scalars["interpreter" if "interpreter" in self.scalars else "lang"]
+        if program != "python":
+            raise OptionError(
+                f"{name} cannot reach the code: {program} reads the code itself as standard input; "
+                f"accepted: python, or a command"
             )
 
     def _spread_cpus(self, resources: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from container_magic.errors import OptionError
 from container_magic.options.command_line import key_of, see_help, shorten
 from container_magic.options.near import nearest
 from container_magic.options.option import Front, Option
+from container_magic.options.standard_input import standard_input
 from container_magic.options.table import OPTIONS, options_of
 from container_magic.units import Cpus
 
@@ -70,6 +71,8 @@ def _unknown_keyword(keyword: str, front: Front) -> str:
 
 
 def _scalar(option: Option, value: Any, front: Front) -> Any:
+    if key_of(option) == "stdin" and not isinstance(value, (str, int, float)):
+        return _checked(option, value, front, standard_input)
     if option.flag:
         if not isinstance(value, bool):
             raise OptionError(f"{_label(option, front)} {shorten(value)}: accepted: True or False")
@@ -79,12 +82,16 @@ def _scalar(option: Option, value: Any, front: Front) -> Any:
 
 def _parsed(option: Option, text: str, front: Front) -> Any:
     assert option.parse is not None
+    if "\0" in text and key_of(option) not in ("code", "stdin"):
+        raise OptionError(f"{_label(option, front)} {shorten(text)}: it holds a NUL character")
+    return _checked(option, text, front, option.parse)
+
+
+def _checked(option: Option, value: Any, front: Front, parse: Callable[[Any], Any]) -> Any:
     try:
-        if "\0" in text and option.field != "code":
-            raise ValueError("it holds a NUL character")
-        return option.parse(text)
+        return parse(value)
     except ValueError as error:
-        raise OptionError(f"{_label(option, front)} {shorten(text)}: {error}") from None
+        raise OptionError(f"{_label(option, front)} {shorten(value)}: {error}") from None
 
 
 def _label(option: Option, front: Front) -> str:
@@ -137,6 +144,9 @@ def _identity(item: Any) -> str:
 
 def _refuse_contradictions(layer: Layer, front: Front) -> None:
     scalars, dashes = layer.scalars, "" if front == "api" else "--"
+    if "stdin" in scalars and "stdin_file" in scalars:
+        other = "stdin_file" if front == "api" else "--stdin-file"
+        raise OptionError(f"{dashes}stdin and {other} both say what the code reads; accepted: one of them")
     if "lang" in scalars and "interpreter" in scalars:
         raise OptionError(f"{dashes}lang and {dashes}interpreter both say what runs the code; accepted: one of them")
     if "cpuset_cpus" in scalars and is_range(scalars.get("cpus")):

@@ -8,7 +8,7 @@ Spelling and meaning are Docker's wherever Docker has the option
 from __future__ import annotations
 
 from container_magic.languages import LANGUAGES
-from container_magic.options import values
+from container_magic.options import standard_input, values
 from container_magic.options.limits import LIMITS
 from container_magic.options.option import Front, Option
 from container_magic.options.profiles import PROFILES, profiles_help
@@ -136,6 +136,25 @@ OPTIONS: tuple[Option, ...] = (
         section=PROCESS,
         help="user and group inside, by number or name (default: the container's root, without any capability)",
         examples=("1000:1000", "nobody"),
+    ),
+    Option(
+        names=("--stdin",),
+        metavar="TEXT",
+        parse=standard_input.from_text,
+        field="stdin",
+        section=PROCESS,
+        help="what the code reads on standard input, at most 64M; input() in a cell reads it instead of asking",
+        examples=("'3 4'",),
+    ),
+    Option(
+        names=("--stdin-file",),
+        metavar="FILE",
+        parse=standard_input.from_file,
+        field="stdin",
+        completes="path",
+        section=PROCESS,
+        help="the same from a file, as it is now, at most 64M",
+        examples=("tests/1.in",),
     ),
     Option(
         names=("--lang",),

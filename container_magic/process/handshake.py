@@ -130,6 +130,11 @@ def memory_file(name: str, data: bytes) -> int:
     return fd
 
 
+def input_file(data: bytes | None) -> int:
+    """Return a descriptor to read ``data`` from; None: the null device, by which a shell knows that it may ask."""
+    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) if data is None else memory_file("stdin", data)
+
+
 def load_plan(fd: int) -> Plan:
     """Return what ``dump_plan`` was given, from a memfd that others read as well."""
     plan: Plan = pickle.loads(os.pread(fd, os.fstat(fd).st_size, 0))

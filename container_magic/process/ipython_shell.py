@@ -11,6 +11,7 @@ import builtins
 import getpass
 import mmap
 import os
+import stat
 import sys
 import traceback
 import types
@@ -189,8 +190,9 @@ class ContainShell(InteractiveShell):
         self.channel = Channel(channel_fd)
         os.environ.setdefault("MPLBACKEND", BACKEND)
         self.forget_results()
-        builtins.input = self._input
-        getpass.getpass = self._getpass
+        if _reads_nothing():  # who was given something to read reads it
+            builtins.input = self._input
+            getpass.getpass = self._getpass
         return self.channel
 
     def _input(self, prompt: object = "", /) -> str:
@@ -223,6 +225,12 @@ class ContainShell(InteractiveShell):
         if isinstance(error, SystemExit):
             raise error
         return exit_code_of(error) if error is not None else int(self.failed)
+
+
+def _reads_nothing() -> bool:
+    """Whether standard input is the null device: nothing was given to this run."""
+    status = os.fstat(0)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
 
 
 def _text(error: BaseException | None) -> str:

@@ -22,6 +22,7 @@ from container_magic.runtime.collect import Collector, RootHandle
 from container_magic.runtime.connection import Connection, Order
 from container_magic.runtime.measure import Gauge
 from container_magic.runtime.session_watch import SessionWatcher
+from container_magic.runtime.shortage import Shortages
 from container_magic.runtime.state import StateDirectory
 from container_magic.runtime.volumes import Trees, copy_trees
 from container_magic.runtime.watch import Watcher
@@ -199,6 +200,7 @@ class Container:
             memory_bytes,
             run=self._run,
             slot=init.slot if plan.spec.process.shell != "script" else None,
+            shortages=Shortages(gauge, init.pid, plan.spec.root.disk_bytes),
         )
         dead = watcher.run(self._begun, lambda: self._write_state("running"))
         if dead:

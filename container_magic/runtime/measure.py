@@ -69,6 +69,13 @@ class Gauge:
         except (ContainError, OSError):
             return 0
 
+    def tasks_refused(self) -> int:
+        """Return how often the limit of tasks has refused one, as far as the host can tell."""
+        try:
+            return self._cgroup.tasks_refused() or 0
+        except (ContainError, OSError):
+            return 0
+
     def usage(self) -> Usage:
         """Return what was used in all, after ``reap``."""
         try:

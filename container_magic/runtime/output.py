@@ -41,12 +41,16 @@ class OutputGate:
         self.total_bytes += len(data)
         head, rest = data[: self._head_left], data[self._head_left :]
         self._head_left -= len(head)
+        shown = []
+        if head:
+            shown = [Output(stream=stream, data=head, dropped_bytes=self._dropped[stream])]
+            self._dropped[stream] = 0
         if rest:
             self._keep(stream, rest)
-        return [Output(stream=stream, data=head)] if head else []
+        return shown
 
     def skip(self, stream: StreamName, count: int) -> None:
-        """Count bytes that somebody before us left out; they are missing after what was kept of the stream."""
+        """Count bytes that somebody before us left out; they are missing before what comes next of the stream."""
         self._dropped[stream] += count
 
     def _keep(self, stream: StreamName, data: bytes) -> None:

@@ -57,13 +57,13 @@ _LIMITS_IN_WORDS = {
 class RunRequest:
     """What to run: the spec, the source (``None`` for a command), and what it reads on standard input.
 
-    ``stdin`` is a descriptor that stays the caller's; None = /dev/null. ``warm`` is how many containers like this one
-    are to wait for the next runs.
+    ``stdin`` is that, or a descriptor that stays the caller's, and open; None = /dev/null. ``warm`` is how
+    many containers like this one are to wait for the next runs.
     """
 
     spec: ContainerSpec
     code: bytes | None
-    stdin: int | None = None
+    stdin: bytes | int | None = None
     warm: int = 0
     html: HtmlMode = "safe"
     out_files: tuple[str, ...] = ()
@@ -135,8 +135,8 @@ class Run:
         """Send the order, with the far ends of fresh pipes."""
         with contextlib.ExitStack() as stack:
             stdin = self._request.stdin
-            if stdin is None:
-                stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            if not isinstance(stdin, int):
+                stdin = handshake.input_file(stdin)
                 stack.callback(os.close, stdin)
             fds = [handshake.memory_file("code", self._request.code or b""), stdin]
             stack.callback(os.close, fds[0])
@@ -198,7 +198,7 @@ class Run:
 
     def _note_end(self, event: Event) -> None:
         """Keep in words why a session is over."""
-        if isinstance(event, LimitReached):
+        if isinstance(event, LimitReached) and event.limit in _LIMITS_IN_WORDS:
             self.ended_because = _LIMITS_IN_WORDS[event.limit]
         elif isinstance(event, Failed):
             self.ended_because = event.message

@@ -100,6 +100,8 @@ class SessionWatcher(Watcher):
         self._watch = replace(self._watch, wall_seconds=frame["wall_seconds"])
         self._idle_deadline = float("inf")
         self._meter.begin()
+        if self._shortages is not None:
+            self._shortages.begin_cell()
         self._begin(time.monotonic())
         self._connection.send(Started(start="warm"))
 
@@ -107,6 +109,8 @@ class SessionWatcher(Watcher):
         usage, session = self._meter.cell(time.monotonic() - self._begun)
         if self._interrupted:
             self._connection.send(Interrupted())
+        if code:
+            self._connection.send(*self._short_of(alive=True))
         if self._slot is not None:
             error = parse_error(read_error(self._slot))
             clear(self._slot)

@@ -19,6 +19,7 @@ from container_magic.process.init import EXIT
 from container_magic.process.slot import read_line
 from container_magic.runtime.connection import Connection
 from container_magic.runtime.measure import Gauge
+from container_magic.runtime.shortage import Shortages
 from container_magic.spec import Watch
 
 INTERRUPT_SECONDS = 2.0
@@ -42,7 +43,9 @@ class Watcher:
         watched_memory_bytes: int | None,
         run: int = 0,
         slot: mmap.mmap | None = None,
+        shortages: Shortages | None = None,
     ) -> None:
+        self._shortages = shortages
         self._run = run
         self._slot = slot
         self._watch = watch
@@ -63,6 +66,7 @@ class Watcher:
         self._wall_seconds = 0.0
         self._exit: tuple[int, int, bytes] | None = None
         self._alone = False
+        self._alive = False
 
     def run(self, begun: float, settled: Callable[[], None] | None = None) -> bool:
         """Wait for the end; ``begun`` is when the code was started, ``settled`` is called if it runs for a while.
@@ -92,6 +96,7 @@ class Watcher:
                 poll.unregister(self._sync)
             if self._alone:
                 if self._gauge.settle():
+                    self._alive = True
                     return False
                 # it waits to be killed, and where no cgroup counts its death completes the figures
                 self._alone = False
@@ -213,6 +218,8 @@ class Watcher:
         if self._interrupted:
             yield Interrupted(killed=self._interrupt_killed)
         code, number, slot = self._exit or (0, signal.SIGKILL, b"")
+        if code or number:
+            yield from self._short_of(alive=self._alive)
         error = parse_error(slot)
         if error is not None:
             yield error
@@ -221,6 +228,11 @@ class Watcher:
         # who ended by itself has said where; of who was killed the shared slot tells
         line = read_line(self._slot) if self._slot is not None and (number or self._limit) else None
         yield Exited(**ended_by_signal, oom_killed=oom_killed, usage=usage, line=line)
+
+    def _short_of(self, *, alive: bool) -> Iterator[Event]:
+        if self._shortages is not None:
+            for limit in self._shortages.met(alive=alive):
+                yield LimitReached(limit=limit)
 
     def _read_pending(self) -> None:
         self._sync.setblocking(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
 import select
@@ -13,19 +12,18 @@ from typing import Any
 
 from container_magic.errors import ContainError, OptionError
 from container_magic.events import Exited, Failed
-from container_magic.process.handshake import memory_file
+from container_magic.options.standard_input import StandardInput, standard_input
 from container_magic.report import ReportBuilder, RunReport
 from container_magic.runtime.pool import MOST_WAITING
 from container_magic.runtime.run import Run, RunRequest
 from container_magic.verbs.run import request_for
 
-Input = str | bytes | os.PathLike[str]
 _MOST_WORKERS = 64
 
 
 def map(
     source: str | bytes | Sequence[str | os.PathLike[str]] | Callable[[str], Any],
-    inputs: Iterable[Input],
+    inputs: Iterable[StandardInput],
     *,
     workers: int = 2,
     **options: Any,
@@ -35,8 +33,8 @@ def map(
     Args:
         source: Python source, the words of a command, or a function of one text argument whose own source is sent; what
             it returns is printed.
-        inputs: What each run reads on standard input: text, bytes, or the path of a file. Taken as runs begin, never
-            more than are under way.
+        inputs: What each run reads on standard input: text, bytes, or the path object of a file, at most 64 MiB. Taken
+            as runs begin, never more than are under way.
         workers: How many run at once.
         **options: As for ``run``.
 
@@ -45,11 +43,14 @@ def map(
         report says ``INTERNAL_ERROR``, and the others go on.
 
     Raises:
-        OptionError: An option is unknown or malformed; nothing was started.
+        OptionError: An option is unknown or malformed, and nothing was started; or an input cannot be read.
         HostError: This host cannot do what was asked.
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= _MOST_WORKERS:
         raise OptionError(f"workers {workers!r}: accepted: a whole number from 1 to {_MOST_WORKERS}")
+    for name in ("stdin", "stdin_file"):
+        if options.get(name) is not None:
+            raise OptionError(f"{name} says what one run reads, and inputs what each does; accepted: inputs alone")
     request = request_for(_text_of(source) if callable(source) else source, options)
     if request.out_files:
         raise OptionError("out_file: the files of many runs would replace each other; accepted: cm.run for each input")
@@ -103,7 +104,7 @@ class _Batch:
     """The runs of one ``map``."""
 
     request: RunRequest
-    inputs: Iterator[tuple[int, Input]]
+    inputs: Iterator[tuple[int, StandardInput]]
     workers: int
     _under: dict[int, _Under] = field(default_factory=dict)
     _poll: select.poll = field(default_factory=select.poll)
@@ -131,14 +132,12 @@ class _Batch:
             self._start(index, value)
         return bool(self._under)
 
-    def _start(self, index: int, value: Input) -> None:
-        with contextlib.ExitStack() as stack:
-            if isinstance(value, os.PathLike):
-                stdin = os.open(value, os.O_RDONLY | os.O_CLOEXEC)
-            else:
-                stdin = memory_file("stdin", value.encode() if isinstance(value, str) else value)
-            stack.callback(os.close, stdin)
-            run = Run(replace(self.request, stdin=stdin))
+    def _start(self, index: int, value: StandardInput) -> None:
+        try:
+            stdin = standard_input(value)
+        except ValueError as error:
+            raise OptionError(f"input {index}: {error}") from None
+        run = Run(replace(self.request, stdin=stdin))
         self._under[run.fileno()] = _Under(run=run, index=index)
         self._poll.register(run.fileno(), select.POLLIN)
 

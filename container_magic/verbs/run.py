@@ -50,7 +50,8 @@ def run(
         source: Source text, or the words of a command.
         input: Variables that the source is given, by name; it gets copies.
         **options: The options of a run, keyword = long option with ``_``: ``mem="200M"``, ``cpus="0-1"``. With
-            ``output=["x"]`` the source's variable ``x`` is in ``report.values``.
+            ``output=["x"]`` the source's variable ``x`` is in ``report.values``. ``stdin`` may be bytes too, or a path
+            object, which stands for what the file holds.
 
     Raises:
         OptionError: An option is unknown or malformed; nothing was started.
@@ -101,6 +102,7 @@ def request_for(
     return RunRequest(
         spec=spec,
         code=code,
+        stdin=chosen.stdin,
         warm=chosen.warm,
         html=chosen.html,
         out_files=chosen.out_files,

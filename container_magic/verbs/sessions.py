@@ -51,6 +51,8 @@ class Session:
         chosen = from_keywords(options)
         if chosen.outputs:
             raise OptionError("output: it belongs to a cell; accepted: session.run(source, output=...)")
+        if chosen.stdin is not None:
+            raise OptionError("stdin is for one run, not for a session; accepted: cm.run(..., stdin=...)")
         _refuse_files(chosen.out_files)
         self._request = RunRequest(spec=session_spec(chosen.spec), code=None, html=chosen.html)
         self._keeper = _Keeper()

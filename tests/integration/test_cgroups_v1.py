@@ -167,6 +167,20 @@ def test_child_enters_every_hierarchy_by_itself(box: Box) -> None:
     assert inside == set(box.assessment.controllers)
 
 
+def test_refused_tasks_are_counted(box: Box) -> None:
+    """Each fork beyond the limit counts; without a limit none does."""
+    manager = box.create(pids=1)
+    assert manager.tasks_refused() == 0
+
+    def fork_twice() -> None:
+        for _ in range(2):
+            with contextlib.suppress(BlockingIOError):
+                os.fork()
+
+    assert box.run(fork_twice) == 0
+    assert manager.tasks_refused() == 2
+
+
 def test_memory_hog_is_killed_and_counted(box: Box) -> None:
     """A process beyond the limit dies by SIGKILL, the sample says why, the peak stays at the limit."""
     manager = box.create(memory_bytes=32 * MB)

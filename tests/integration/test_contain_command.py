@@ -172,6 +172,16 @@ class TestStreams:
 
         assert done.stdout == data[::-1]
 
+    def test_stdin_is_given_as_an_option(self, contain, tmp_path):
+        """A text or a file takes the place of the caller's own standard input, whatever the file is called."""
+        (tmp_path / "in").write_bytes(b"from \xff a file")
+        read = ["-c", "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read())"]
+        given = [("--stdin", "in"), ("--stdin-file", "in"), ("--stdin", "@in")]
+        found = [contain("run", "--quiet", *words, *read, input=b"ours", cwd=tmp_path).stdout for words in given]
+        assert found == [b"in", b"from \xff a file", b"@in"]
+        assert contain("run", "--quiet", "--stdin", "x", "--", "cat", input=b"ours").stdout == b"x"
+        assert contain("run", "--quiet", "--stdin", "x", "-", input=b"print(input())").stdout == b"x\n"
+
     def test_stdin_of_a_command(self, contain):
         """Commands too."""
         assert contain("run", "--quiet", "--", "tr", "a-z", "A-Z", input=b"hello\n").stdout == b"HELLO\n"

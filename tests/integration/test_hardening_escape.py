@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import container_magic as cm
 from container_magic.runtime import client
 
 # Called by number, past every wrapper; the names are the kernel's.
@@ -199,6 +200,17 @@ except OSError:
             done = contain("run", "--quiet", "-c", "import sys; print(len(sys.stdin.read()))", stdin=stdin)
 
         assert done.stdout == b"300000\n"
+
+    def test_a_file_that_is_an_input_cannot_be_written(self, volume):
+        """Neither an input of ``map`` nor ``stdin`` leads back to the file that it came from."""
+        path = volume / "input"
+        path.write_text("data of the host\n")
+        path.chmod(0o666)
+        source = "print(input())\n" + self.REOPEN
+        reports = [*cm.map(source, [path], mem="256M"), cm.run(source, mem="256M", stdin=path)]
+
+        assert path.read_text() == "data of the host\n"
+        assert [report.verdict for report in reports] == ["OK", "OK"]
 
     def test_a_socket_on_stdin_cannot_be_written(self, contain):
         """What is connected to the caller's standard input hears nothing from inside."""

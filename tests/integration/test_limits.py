@@ -302,6 +302,18 @@ class TestTasks:
         assert found[:2] == ["EAGAIN", "refused"]
         assert found[2] < 20
 
+    def test_refused_task_is_named_in_the_report_of_a_failed_run(self, run):
+        """Threads and forks; a run that copes with it has nothing to report."""
+        source = """
+            import threading, time
+            for _ in range(100): threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
+            """
+        report = run(source, pids=20)
+
+        assert (report.verdict, report.limits_reached, report.timed_out) == ("RUNTIME_ERROR", ("pids",), False)
+        assert run("import os\ntry:\n    while True: os.fork() or os._exit(0)\nexcept OSError: pass", pids=20).ok
+        assert run("1 / 0", pids=20).limits_reached == ()
+
     def test_peak_is_counted(self, run):
         """The peak of tasks counts threads and children, init included."""
         report = run(
@@ -379,6 +391,23 @@ class TestDisk:
         )
 
         assert found == "ENOSPC"
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "open('/tmp/x', 'wb').write(bytes(8 << 20))",
+            "open('/home/x', 'wb').write(bytes(8 << 20))",
+            "for i in range(100_000): open(f'/tmp/{i}', 'w').close()",
+        ],
+    )
+    def test_full_disk_is_named_in_the_report_of_a_failed_run(self, run, source):
+        """No block or no inode left, wherever it was written; a run that copes with it has nothing to report."""
+        report = run(source, disk="4M")
+
+        assert (report.verdict, report.limits_reached) == ("RUNTIME_ERROR", ("disk",))
+        assert run(f"try:\n    {source}\nexcept OSError: pass", disk="4M").limits_reached == ()
+        assert run("1 / 0", disk="4M").limits_reached == ()
+        assert run("1 / 0", read_only=True).limits_reached == ()
 
     def test_full_disk_does_not_end_the_container(self, run):
         """After ENOSPC the code goes on, deletes, writes again."""

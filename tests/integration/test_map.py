@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import DEFAULTS, waiting
@@ -30,11 +31,21 @@ def test_each_input_is_standard_input_of_a_run_of_its_own():
 
 
 def test_inputs_may_be_bytes_and_paths(tmp_path):
-    """As they are, and not read before."""
+    """As they are, whatever their encoding."""
     (tmp_path / "in").write_bytes(b"\xff\n")
     found = reports("import sys; print(sys.stdin.buffer.read())", [b"\x00\xfe", tmp_path / "in", ""])
 
     assert [report.stdout for report in found.values()] == ["b'\\x00\\xfe'\n", "b'\\xff\\n'\n", "b''\n"]
+
+
+def test_input_that_is_too_large_or_not_there_is_refused(tmp_path):
+    """It is named by its number; and what a run reads is not said twice."""
+    with pytest.raises(cm.OptionError, match=r"^input 1: cannot be read: No such file or directory; accepted: a file$"):
+        reports("print(input())", ["1", tmp_path / "missing"])
+    with pytest.raises(cm.OptionError, match=r"^input 0: it is too large; accepted: at most 64M"):
+        reports("print(input())", [Path("/dev/zero")])
+    with pytest.raises(cm.OptionError, match=r"^stdin says what one run reads"):
+        reports("print(input())", ["1"], stdin="2")
 
 
 def test_commands_and_functions_can_be_mapped():

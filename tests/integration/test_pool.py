@@ -234,8 +234,8 @@ class TestDeaths:
 
     @pytest.mark.parametrize("victim", ["supervisor", "init", "payload"])
     def test_dead_container_is_not_used(self, warm, victim):
-        """The run begins with another one, cold, and what the dead one had is swept."""
-        warm("pass")
+        """The run begins with another one, cold, what it reads included, and what the dead one had is swept."""
+        warm("pass", stdin="")
         (created,) = wait_for(1)
         children = Path(f"/proc/{created.pid}/task/{created.pid}/children").read_text().split()
         pid = {"supervisor": created.supervisor_pid, "init": created.pid, "payload": int(children[0])}[victim]
@@ -244,7 +244,7 @@ class TestDeaths:
         select.select([dying], [], [], 10)
         os.close(dying)
         time.sleep(0.1)  # until init has told of its payload's end
-        report = cm.run("print('alive')", **{**DEFAULTS, "warm": 1})
+        report = cm.run("print(input())", **{**DEFAULTS, "warm": 1, "stdin": "alive"})
 
         assert (report.verdict, report.stdout) == ("OK", "alive\n")
         assert report.container_id != created.container_id

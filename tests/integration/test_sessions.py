@@ -282,3 +282,18 @@ def test_session_that_nobody_stopped_ends_with_its_client():
     assert not work.alive
     stop_all()
     assert list_sessions() == []
+
+
+def test_cell_that_was_refused_something_says_so_and_the_next_does_not(session):
+    """Tasks are counted from cell to cell; a disk that stays full stays full."""
+    work = session(pids=20, disk="4M")
+    crowd = (
+        "import threading\nstop = threading.Event()\n"
+        "for _ in range(100): threading.Thread(target=stop.wait, daemon=True).start()"
+    )
+    assert work.run(crowd).limits_reached == ("pids",)
+    assert work.run("stop.set()\n1 / 0").limits_reached == ()
+    full = "open('/tmp/x', 'wb').write(bytes(8 << 20))"
+    assert [work.run(full).limits_reached, work.run("1 / 0").limits_reached] == [("disk",), ("disk",)]
+    assert work.run("import os\nos.unlink('/tmp/x')\n1 / 0").limits_reached == ()
+    assert work.alive

@@ -227,6 +227,34 @@ def test_input_that_nobody_can_answer_is_the_end_of_the_file(kernel):
     assert "container_magic" not in plain(content["traceback"])
 
 
+def test_input_reads_what_was_given_and_asks_nobody(kernel):
+    """With ``--stdin`` ``input()`` is the built-in one; at the end of the text it says so."""
+    cell = kernel.run(f"{RUN} --stdin '3 4'\na, b = map(int, input('? ').split())\nprint(a + b)\ninput()")
+    assert cell.text("stdout").startswith("? 7\n")
+    (content,) = cell.of("error")
+    assert (content["ename"], content["evalue"]) == ("EOFError", "EOF when reading a line")
+    assert "line 3" in plain(content["traceback"])
+
+
+def test_text_of_the_notebook_is_given_as_input(kernel, tmp_path):
+    """IPython puts a variable in, lines and all; a file is named by another option; an empty text is at its end."""
+    kernel.run("numbers = '1\\n2\\n3\\n'")
+    assert kernel.run(f"{RUN} --stdin '{{numbers}}'\nimport sys\nsum(map(int, sys.stdin))").kinds() == [
+        ("execute_result", "6")
+    ]
+    (tmp_path / "1.in").write_text("from a file")
+    assert kernel.run(f"{RUN} --stdin-file {tmp_path}/1.in\nprint(input())").text("stdout") == "from a file\n"
+    assert kernel.run(f"{RUN} --stdin ''\ninput()").reply["ename"] == "EOFError"
+
+
+def test_session_is_given_no_text(kernel):
+    """A session's cells ask; nothing is started."""
+    cell = kernel.run(f"{RUN} --session fed --stdin x\n1")
+    assert cell.reply["ename"] == "OptionError"
+    assert "--stdin is for one run" in cell.reply["evalue"]
+    assert "fed" not in kernel.run("%contain sessions").text("stdout")
+
+
 def test_nbclient_answers_no_questions():
     """A notebook runner has no standard input, and does not hang."""
     cells = ["%load_ext container_magic", f"{RUN}\ntry:\n    input()\nexcept EOFError:\n    print('nobody')\n3"]

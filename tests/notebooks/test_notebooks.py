@@ -1,5 +1,6 @@
 """Every notebook of the repository, run in a real Jupyter kernel; what its cells say is checked."""
 
+import base64
 import functools
 import importlib.util
 import re
@@ -51,13 +52,13 @@ def first(cell_id):
 
 
 def warm(cell_id):
-    """Return what a cell of the second notebook put out."""
-    return cells("02_warm_starts.ipynb")[cell_id]
+    """Return what a cell of the notebook on warm starts put out."""
+    return cells("07_warm_starts.ipynb")[cell_id]
 
 
 def variables(cell_id):
     """Return what a cell of the third notebook put out."""
-    return cells("03_variables_and_sessions.ipynb")[cell_id]
+    return cells("02_variables_and_sessions.ipynb")[cell_id]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -257,3 +258,103 @@ def test_session_goes_on_in_the_next_cell():
     assert variables("session-first").startswith("True\n")
     assert "['hill', 'lake', 'town']" in variables("session-second")
     assert "study" in variables("sessions")
+
+
+def rich(cell_id):
+    """Return what a cell of the notebook on rich output put out."""
+    return cells("03_rich_output.ipynb")[cell_id]
+
+
+def bundles(cell_id):
+    """Return the types that a cell of that notebook shows, its report left out."""
+    notebook = executed(DIRECTORY / "03_rich_output.ipynb")
+    (cell,) = (cell for cell in notebook.cells if cell.id == cell_id)
+    return [output.data for output in cell.outputs if "data" in output][:-1]
+
+
+def test_every_cell_of_rich_output_ends_well():
+    """Nothing that is left out makes a cell fail."""
+    contained = [text for cell_id, text in cells("03_rich_output.ipynb").items() if cell_id not in ("load", "outputs")]
+    assert all(re.search(r"^OK  ", text, re.MULTILINE) for text in contained)
+
+
+def test_values_tables_and_figures_are_shown():
+    """The last expression, a table as HTML with its colours, a figure as a picture."""
+    assert rich("value").startswith("[0, 1, 4, 9, 16, 25, 36, 49]\n")
+    assert bundles("hushed") == []
+    assert "Oslo" in bundles("table")[0]["text/html"]
+    assert "darkgreen" in bundles("styled")[0]["text/html"]
+    assert base64.b64decode(bundles("figure")[0]["image/png"]).startswith(b"\x89PNG")
+
+
+def test_outputs_are_in_order_and_change():
+    """Text around a display, a display that was updated, a line that was rewritten, output that was cleared."""
+    assert rich("order").startswith("before\nin between\nafter\n")
+    assert rich("update").startswith("done: 499,999,500,000\n")
+    assert "step 0" not in rich("clear")
+    assert rich("clear").startswith("step 2\n")
+    assert rich("progress").startswith("loading 100 %\n")
+    assert "\x1b[32mpassed\x1b[0m" in rich("colours")
+
+
+def test_script_does_not_reach_the_page():
+    """It is left out with a line that says so; in a frame it is whole and the frame is a sandbox."""
+    assert "application/javascript was not shown" in rich("script")
+    assert list(bundles("script")[0]) == ["text/plain"]
+    (html,) = (data["text/html"] for data in bundles("handler"))
+    assert "<b>bold</b> stays" in html
+    assert not any(word in html for word in ("onclick", "alert", "example.org"))
+    assert list(bundles("text")[0]) == ["text/plain"]
+    assert bundles("iframe")[0]["text/html"].startswith('<iframe sandbox="allow-scripts"')
+    assert rich("outputs") == "[('execute_result', ['text/html', 'text/plain'])]\n"
+
+
+@pytest.mark.parametrize(
+    ("cell_id", "line", "advice"),
+    [
+        ("error", r"RUNTIME_ERROR  exit code 1  ", "ZeroDivisionError: division by zero"),
+        ("exit", r"RUNTIME_ERROR  exit code 3  ", "RuntimeFailure: exit code 3$"),
+        (
+            "memory",
+            r"MEMORY_LIMIT  memory limit 200 MB reached in line 2  ",
+            r"MemoryLimit: .* in line 2: for number in range\(1_000_000\); peak 200 MB; try --mem 400M$",
+        ),
+        (
+            "timeout",
+            r"TIME_LIMIT  wall limit 1 s reached in line 4  ",
+            r"TimeLimit: .* in line 4: time.sleep\(60\); try --timeout 2s$",
+        ),
+        (
+            "cpu-time",
+            r"TIME_LIMIT  CPU time limit 0.5 s reached in line 2  ",
+            r"TimeLimit: .* in line 2: while True; try --cpu-time 1s$",
+        ),
+        ("pids", r"RUNTIME_ERROR  task limit 32 reached, exit code 1  ", "hint: task limit 32 reached; try --pids 64$"),
+        ("threads", r"RUNTIME_ERROR  task limit 32 reached, ", "RuntimeError: can't start new thread"),
+        (
+            "disk",
+            r"RUNTIME_ERROR  disk limit 10 MB reached, exit code 1  ",
+            "hint: disk limit 10 MB reached; try --disk 20M$",
+        ),
+        (
+            "flood",
+            r"OUTPUT_LIMIT  output limit 100 B reached  .*  210 B of output not shown \(contain logs ",
+            r"line 9\nline \n\[\.\.\. 210 bytes not shown \.\.\.\]\n\nline 37$",
+        ),
+        ("endless", r"OUTPUT_LIMIT  ", "OutputLimit: output limit 100 B reached; try --max-output 200B$"),
+    ],
+)
+def test_failing_cell_says_why_and_what_would_help(cell_id, line, advice):
+    """The report's line has the reason, the error's last line what to ask for; "Run all" goes on."""
+    said = plain_text(cells("04_when_things_go_wrong.ipynb")[cell_id])
+    assert re.search(line, said)
+    assert re.search(advice, said, re.MULTILINE)
+
+
+def test_rest_of_what_goes_wrong_is_told():
+    """The log is whole, a wrong option starts nothing, the report is an object."""
+    wrong = cells("04_when_things_go_wrong.ipynb")
+    assert wrong["logs"].split("\n")[:40] == [f"line {number}" for number in range(40)]
+    assert wrong["option"] == "unknown option '--memm'; did you mean --mem?\n"
+    assert wrong["value"].startswith("--mem 'banana': not a size; accepted: ")
+    assert wrong["report"] == "TIME_LIMIT ('wall',) in line 1\nexit code None signal 9\n"

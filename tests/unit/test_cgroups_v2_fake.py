@@ -26,6 +26,7 @@ NEW_GROUP = {
     "cpu.stat": "usage_usec 100\nuser_usec 60\nsystem_usec 40\nthrottled_usec 5\n",
     "pids.max": "max\n",
     "pids.peak": "3\n",
+    "pids.events": "max 0\n",
     "io.stat": "",
 }
 
@@ -97,6 +98,9 @@ def test_figures_count_from_begin(fake_kernel: Path, base: int) -> None:
     assert (usage.io_read_bytes, usage.io_write_bytes) == (101, 202)
     assert (usage.memory_peak_bytes, usage.memory_limit_bytes, usage.pids_peak) == (9000, 1048576, 3)
     assert usage.wall_seconds is None
+    assert manager.tasks_refused() == 0
+    (outer / "pids.events").write_text("max 4\n")
+    assert manager.tasks_refused() == 4
     manager.delete()
 
 

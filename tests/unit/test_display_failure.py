@@ -37,7 +37,11 @@ def test_code_that_ends_with_zero_does_not_fail(report):
     [
         ({"verdict": "RUNTIME_ERROR", "exit_code": 3}, "RuntimeFailure", "exit code 3"),
         ({"verdict": "SIGNALED", "exit_signal": 11}, "Signaled", "signal 11 (SIGSEGV)"),
-        ({"verdict": "TIME_LIMIT", "limits_reached": ("wall",)}, "TimeLimit", "wall limit 2 s reached"),
+        (
+            {"verdict": "TIME_LIMIT", "limits_reached": ("wall",)},
+            "TimeLimit",
+            "wall limit 2 s reached; try --timeout 4s",
+        ),
         ({"verdict": "OUTPUT_LIMIT", "exit_signal": 13}, "OutputLimit", "output limit reached"),
         ({"verdict": "INTERRUPTED", "exit_signal": 2}, "Interrupted", "interrupted"),
         ({"verdict": "INTERNAL_ERROR"}, "InternalError", "ended, but nobody knows how"),
@@ -125,3 +129,13 @@ def test_traceback_and_message_keep_colours_at_most():
     error = failure(RunReport(verdict="RUNTIME_ERROR", exit_code=1, error=hostile))
     assert str(error) == "red"
     assert error._render_traceback_() == ["\x1b[31mline\x1b[0m"]
+
+
+def test_limit_that_refused_something_is_a_hint_below_the_error():
+    """The error stays the code's own; what it was refused stands in the last line, with what would help."""
+    limits = (Limit(name="pids", value=64, by="pids.max"),)
+    fields = {"verdict": "RUNTIME_ERROR", "exit_code": 1, "limits_reached": ("pids",), "limits": limits}
+    error = failure(RunReport(**fields, error=ERROR))
+    assert (type(error).__name__, str(error)) == ("ValueError", "bad")
+    assert error.lines == [*ERROR.traceback, "hint: task limit 64 reached; try --pids 128"]
+    assert failure(RunReport(**fields)).lines == ["RuntimeFailure: task limit 64 reached, exit code 1; try --pids 128"]

@@ -14,6 +14,7 @@ from container_magic.display.curve import cpu_curve, cpu_limit, memory_curve, re
 from container_magic.display.svg import WIDTH, usage_svg
 from container_magic.display.text import PICTURE_HEIGHT, PICTURE_WIDTH, chart, human_bytes, human_seconds
 from container_magic.events import CodeError, Collected, Downgrade, Limit, NotCollected, Sampled
+from container_magic.options import from_argv
 from container_magic.report import ReportUsage, RunReport
 
 MIB = 1024**2
@@ -28,6 +29,8 @@ LIMITS = (
     Limit(name="cpu_time", value=0.5, by="supervisor"),
     Limit(name="max_output", value=8.0 * MIB, by="supervisor"),
     Limit(name="memory_swap", value=-1.0, by="memory.swap.max"),
+    Limit(name="pids", value=64.0, by="pids.max"),
+    Limit(name="disk", value=100.0 * MIB, by="tmpfs size"),
 )
 
 
@@ -65,6 +68,18 @@ def test_full_report_says_what_is_unknown():
         ({"verdict": "TIME_LIMIT", "limits_reached": ("wall",)}, "wall limit 2 s reached"),
         ({"verdict": "TIME_LIMIT", "limits_reached": ("cpu",)}, "CPU time limit 0.5 s reached"),
         ({"verdict": "TIME_LIMIT", "limits_reached": ("cpu",), "limits": ()}, "CPU time limit reached"),
+        (
+            {"verdict": "RUNTIME_ERROR", "exit_code": 1, "limits_reached": ("pids",)},
+            "task limit 64 reached, exit code 1",
+        ),
+        (
+            {"verdict": "SIGNALED", "exit_code": None, "exit_signal": 7, "limits_reached": ("pids", "disk")},
+            "task limit 64 reached, disk limit 100 MB reached, signal 7 (SIGBUS)",
+        ),
+        (
+            {"verdict": "TIME_LIMIT", "limits_reached": ("wall", "pids")},
+            "task limit 64 reached, wall limit 2 s reached",
+        ),
         ({"verdict": "MEMORY_LIMIT"}, "memory limit 200 MB reached"),
         ({"verdict": "MEMORY_LIMIT", "usage": ReportUsage()}, "memory limit reached"),
         ({"verdict": "OUTPUT_LIMIT"}, "output limit 8 MB reached"),
@@ -84,6 +99,25 @@ def test_advice_after_memory_limit_is_twice_the_memory():
     """The next thing to try is an option that can be copied."""
     assert advice(report("MEMORY_LIMIT")) == "peak 152 MB; try --mem 400M"
     assert advice(report()) == ""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "limits_reached", "expected"),
+    [
+        ("TIME_LIMIT", ("wall",), "try --timeout 4s"),
+        ("TIME_LIMIT", ("cpu", "pids"), "try --cpu-time 1s"),
+        ("OUTPUT_LIMIT", ("output",), "try --max-output 16M"),
+        ("RUNTIME_ERROR", ("pids",), "try --pids 128"),
+        ("RUNTIME_ERROR", ("disk",), "try --disk 200M --mem 400M"),
+        ("RUNTIME_ERROR", (), ""),
+        ("INTERRUPTED", (), ""),
+    ],
+)
+def test_advice_after_a_limit_is_an_option_that_is_accepted(verdict, limits_reached, expected):
+    """Twice the limit; a disk of more than half of the memory asks for memory, too."""
+    said = advice(report(verdict, limits_reached=limits_reached))
+    assert said == expected
+    from_argv(said.split()[1:], "magic")
 
 
 def test_line_names_dropped_output_and_downgrades():

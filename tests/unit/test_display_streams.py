@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from container_magic.display.streams import StreamDecoder
 from container_magic.events import Output
 from container_magic.report import fold
+from container_magic.runtime.output import OutputGate
 from container_magic.sanitize.escapes import STRING_LIMIT, EscapeFilter, plain_text, safe_text
 
 SGR = re.compile(r"\x1b\[[0-9;:]*m")
@@ -149,3 +150,14 @@ def test_floods_of_introducers_are_linear(piece):
     started = time.process_time()
     safe_text(piece * (1_000_000 // len(piece)))
     assert time.process_time() - started < 5
+
+
+def test_what_an_earlier_gate_left_out_is_missing_where_it_was():
+    """A page's own bound stands behind that of ``--max-output``: its mark stays between head and tail."""
+    first, page, shown = OutputGate(100), OutputGate(10_000), []
+    for output in [*first.feed("stdout", b"h" * 200), *first.finish()]:
+        if output.dropped_bytes:
+            page.skip(output.stream, output.dropped_bytes)
+        shown += page.feed(output.stream, output.data)
+    shown += page.finish()
+    assert [(output.data, output.dropped_bytes) for output in shown] == [(b"h" * 75, 0), (b"h" * 25, 100)]

@@ -133,6 +133,8 @@ def test_no_option_parses_and_does_nothing(option, tmp_path, monkeypatch):
     """Each row's examples parse, and one of them at least changes what comes out."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "job.env").write_text("A=1")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "1.in").write_text("3 4\n")
     monkeypatch.setenv("LANG", "C")
     front = "magic" if "magic" in option.fronts else "cli"
     base = ["--mem", "100M"] if option.name == "--memory-swap" else []
@@ -305,6 +307,15 @@ def test_env_file_with_nonsense_is_refused_with_its_line(tmp_path, content, prob
         ("--cpus 0-1 --cpuset-cpus 0",
          "--cpus and --cpuset-cpus both name CPUs; accepted: one of them, or an amount for --cpus"),
         ("--lang sh --interpreter x", "--lang and --interpreter both say what runs the code; accepted: one of them"),
+        ("--stdin x --stdin-file y", "--stdin-file 'y': cannot be read: No such file or directory; accepted: a file"),
+        ("--stdin x --stdin-file /dev/null",
+         "--stdin and --stdin-file both say what the code reads; accepted: one of them"),
+        ("--stdin-file /dev/zero", "--stdin-file '/dev/zero': it is too large; accepted: at most 64M, "
+                                   "and any amount by contain run < FILE or a volume"),
+        ("--stdin x --session s",
+         "--stdin is for one run, and a session's cells ask for their input; accepted: one of them"),
+        ("--stdin-file /dev/null --lang sh", "--stdin-file cannot reach the code: sh reads the code itself as standard "
+                                             "input; accepted: python, or a command"),
         ("--memory-swap 1G", "--memory-swap is memory plus swap and means nothing without a limit; give --mem too"),
         ("--mem 1G --memory-swap 512M",
          "--memory-swap 512M: it is memory plus swap; accepted: at least --mem, which is 1G, or -1"),
@@ -393,6 +404,37 @@ def test_bad_keyword_is_refused_in_one_clear_line(keywords, message):
     with pytest.raises(OptionError) as caught:
         options.from_keywords(keywords)
     assert str(caught.value) == message
+
+
+def test_what_the_code_reads_is_a_text_bytes_or_what_a_file_holds(tmp_path):
+    """Text stands for itself, also where a file has that name; a path object is the file, as it is now."""
+    path = tmp_path / "in"
+    path.write_bytes(b"\xff")
+    for keywords, data in [
+        ({}, None),
+        ({"stdin": ""}, b""),
+        ({"stdin": f"{path}\n\0é"}, f"{path}\n\0é".encode()),
+        ({"stdin": b"\0\xff"}, b"\0\xff"),
+        ({"stdin": path}, b"\xff"),
+        ({"stdin_file": str(path)}, b"\xff"),
+    ]:
+        assert options.from_keywords(keywords).stdin == data
+    path.write_bytes(b"new")
+    assert options.from_keywords({"stdin_file": str(path)}).stdin == b"new"
+
+
+@pytest.mark.parametrize("value", [["a"], object(), "x" * (64 * MIB + 1), "\ud800", Path("/dev/zero"), Path("/")])
+def test_what_the_code_cannot_read_is_refused(value):
+    """No other type, no half characters, nothing endless; the message stays short."""
+    with pytest.raises(OptionError, match=r"^stdin .*accepted: ") as caught:
+        options.from_keywords({"stdin": value})
+    assert len(caught.value.message) < 250
+
+
+def test_what_a_run_reads_takes_the_place_of_the_sessions():
+    """A text given replaces the session's file, and the other way round."""
+    assert options.from_keywords({"stdin": "new"}, {"stdin_file": "/dev/null"}).stdin == b"new"
+    assert options.from_keywords({"stdin_file": "/dev/null"}, {"stdin": "old"}).stdin == b""
 
 
 def test_env_dict_value_none_takes_the_callers_value(monkeypatch):
