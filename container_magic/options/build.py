@@ -18,8 +18,9 @@ from container_magic.spec import ContainerSpec, Process, Resources, Root, Watch
 from container_magic.units import Cpus, format_cpuset, format_size
 
 _PARTS = {"process": Process, "root": Root, "resources": Resources, "watch": Watch}
-_OWN_FIELDS = ("warm", "html", "session", "result", "report", "quiet", "dry_run", "report_file", "code")
+_OWN_FIELDS = ("warm", "html", "session", "snapshot", "result", "report", "quiet", "dry_run", "report_file", "code")
 _OWN_LISTS = ("inputs", "outputs", "out_files")
+_NOT_IN_A_SNAPSHOT = ("session", "lang", "interpreter", "preload", "input")
 _ALTERNATIVES = {"lang": "interpreter", "interpreter": "lang"}
 
 
@@ -35,6 +36,8 @@ class RunOptions:
     html: Literal["text", "safe", "iframe"] = "safe"
     session: str | None = None
     """Name of the session whose next cell it is."""
+    snapshot: bool = False
+    """Whether it runs on a copy of the caller's own process."""
     result: str | None = None
     report: str = "line"
     raise_error: bool = True
@@ -157,6 +160,7 @@ class _Merged(Layer):
     def options(self) -> RunOptions:
         """Return the sum as ``RunOptions``."""
         self._check_swap()
+        self._check_snapshot()
         parts, whole = self._fields()
         self._spread_cpus(parts["resources"])
         is_path = "interpreter" in self.scalars
@@ -199,6 +203,16 @@ class _Merged(Layer):
                 f"--memory-swap {format_size(swap)}: it is memory plus swap; "
                 f"accepted: at least --mem, which is {format_size(memory)}, or -1"
             )
+
+    def _check_snapshot(self) -> None:
+        if not self.scalars.get("snapshot"):
+            return
+        for keyword in _NOT_IN_A_SNAPSHOT:
+            if keyword in self.explicit:
+                raise OptionError(
+                    f"--snapshot is a copy of the notebook's process and everything in it: "
+                    f"--{keyword} contradicts that; accepted: one of them"
+                )
 
     def _spread_cpus(self, resources: dict[str, Any]) -> None:
         cpus: Cpus | None = resources.pop("cpus", None)

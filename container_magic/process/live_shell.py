@@ -1,0 +1,118 @@
+"""The notebook's own shell in a copy of its process: a snapshot.
+
+Imported in the notebook's process, and without effect there. In the copy ``take_over`` cuts every way that leads back
+to the front end (sockets that are closed, threads that are not there) and gives the shell the channel instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import mmap
+import random
+import sys
+import warnings
+from typing import Any
+
+from IPython.core import async_helpers, page
+from IPython.core.autocall import ExitAutocall
+from IPython.core.interactiveshell import InteractiveShell
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+from container_magic.process.contained_shell import Compiler, Contained, Exit, Hook, Publisher
+
+_PACKAGE = __name__.rpartition(".")[0]
+_HANGS = "libgomp"
+"""GNU's OpenMP: unlike the others it does not notice that its threads did not come along through a fork."""
+_EXITS = ("exit", "quit")
+
+
+class _Live(Contained):
+    """The notebook's shell, contained."""
+
+    def keeps_history(self) -> bool:
+        """Nothing is kept: the history's thread and database are the notebook's."""
+        return False
+
+
+_kept: dict[str, Any] = {}
+
+
+def prepare() -> None:
+    """Do in the notebook's process what has to be done before the fork.
+
+    Keep what does not survive it: the state of ``random``, the streams; find what will not work in the copy.
+    """
+    _kept.update(random=random.getstate(), stdout=sys.stdout, stderr=sys.stderr, pools=None)
+    pools = ThreadpoolController()
+    libraries = [library.filepath for library in pools.lib_controllers if library.prefix == _HANGS]
+    if libraries:
+        _kept["pools"] = pools
+        warnings.warn(
+            f"{libraries[0]} is loaded: its threads are not there in a snapshot, and a computation that waits for them "
+            "hangs; libraries compute with one thread there",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        warnings.warn(
+            "CUDA is in use: a snapshot cannot use the GPU, nor what lies in it", RuntimeWarning, stacklevel=2
+        )
+
+
+def take_over(slot: mmap.mmap) -> Contained:
+    """Make this copy's shell one that shows things on a channel and leaves its errors in ``slot``."""
+    random.setstate(_kept["random"])
+    if _kept["pools"] is not None:
+        _kept["pools"].limit(limits=1)
+    _leave_event_loop()
+    shell: Any = InteractiveShell.instance()
+    _silence(shell)
+    _mix_in(shell, _Live)
+    _mix_in(shell.compile, Compiler)
+    shell.display_pub = Publisher(parent=shell, shell=shell)  # type: ignore[no-untyped-call]
+    hook = Hook(parent=shell, shell=shell, cache_size=shell.cache_size)  # type: ignore[no-untyped-call]
+    shell.displayhook = shell.display_trap.hook = sys.displayhook = hook  # the notebook's cell is inside of its trap
+    shell.set_hook("show_in_pager", page.as_hook(page.display_page), 0)  # type: ignore[no-untyped-call]
+    for name in _EXITS:
+        if isinstance(shell.user_ns.get(name), ExitAutocall):
+            shell.user_ns[name] = Exit(shell)  # type: ignore[no-untyped-call]
+    shell.refuse_nesting()
+    contained: Contained = shell.owned_by(slot)
+    return contained
+
+
+def _mix_in(thing: Any, kind: type) -> None:
+    """Let the methods of ``kind`` come before those of the class of ``thing``, which keeps its state."""
+    for ancestor in kind.__mro__:
+        if ancestor.__module__.startswith(_PACKAGE):
+            for name in vars(ancestor).keys() & vars(thing).keys():
+                delattr(thing, name)  # ipykernel puts a method on the shell itself, which would come first
+    thing.__class__ = type(kind.__name__, (kind, type(thing)), {})
+
+
+def _leave_event_loop() -> None:
+    """Forget the loop that the notebook's cell runs in: its descriptors are closed, and ``await`` needs a new one."""
+    asyncio._set_running_loop(None)
+    asyncio.set_event_loop_policy(None)
+    async_helpers._asyncio_event_loop = None
+
+
+def _silence(shell: Any) -> None:
+    """Let nothing be sent on the kernel's sockets, and what is written to the kernel's streams go to this process's.
+
+    Handlers of ``logging`` and the like hold on to them.
+    """
+    kernel = getattr(shell, "kernel", None)
+    if kernel is not None:
+        kernel.session.send = _nowhere
+    for name in ("stdout", "stderr"):
+        stream = _kept[name]
+        if not isinstance(stream, io.TextIOWrapper):
+            stream.write = lambda text, name=name: getattr(sys, name).write(text)
+            stream.flush = _nowhere
+
+
+def _nowhere(*_arguments: Any, **_keywords: Any) -> None:
+    """Send nothing."""
