@@ -63,6 +63,10 @@ class Hook(DisplayHook):
         """Whether a semicolon ends the cell."""
         return bool(self.semicolon_at_end_of_expression(self.shell.source))  # type: ignore[no-untyped-call]
 
+    def start_displayhook(self) -> None:
+        """Prepare nothing."""
+        self._is_active = True
+
     def write_output_prompt(self) -> None:
         """Nothing: the front end numbers the cell."""
 

@@ -11,7 +11,6 @@ import io
 import mmap
 import random
 import sys
-import warnings
 from typing import Any
 
 from IPython.core import async_helpers, page
@@ -48,17 +47,23 @@ def prepare() -> None:
     libraries = [library.filepath for library in pools.lib_controllers if library.prefix == _HANGS]
     if libraries:
         _kept["pools"] = pools
-        warnings.warn(
-            f"{libraries[0]} is loaded: its threads are not there in a snapshot, and a computation that waits for them "
-            "hangs; libraries compute with one thread there",
-            RuntimeWarning,
-            stacklevel=2,
+        _tell(
+            f"{libraries[0]} is in use: in a snapshot it would wait for ever for its threads, which are not there; "
+            "numeric libraries use one thread there"
         )
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        warnings.warn(
-            "CUDA is in use: a snapshot cannot use the GPU, nor what lies in it", RuntimeWarning, stacklevel=2
-        )
+        _tell("CUDA is in use: a snapshot can use neither the GPU nor what lies in its memory")
+
+
+_told: set[str] = set()
+
+
+def _tell(warning: str) -> None:
+    """Warn, once in the life of a notebook."""
+    if warning not in _told:
+        _told.add(warning)
+        sys.stderr.write(f"{warning}\n")
 
 
 def take_over(slot: mmap.mmap) -> Contained:
@@ -71,9 +76,8 @@ def take_over(slot: mmap.mmap) -> Contained:
     _silence(shell)
     _mix_in(shell, _Live)
     _mix_in(shell.compile, Compiler)
-    shell.display_pub = Publisher(parent=shell, shell=shell)  # type: ignore[no-untyped-call]
-    hook = Hook(parent=shell, shell=shell, cache_size=shell.cache_size)  # type: ignore[no-untyped-call]
-    shell.displayhook = shell.display_trap.hook = sys.displayhook = hook  # the notebook's cell is inside of its trap
+    _mix_in(shell.display_pub, Publisher)
+    _mix_in(shell.displayhook, Hook)
     shell.set_hook("show_in_pager", page.as_hook(page.display_page), 0)  # type: ignore[no-untyped-call]
     for name in _EXITS:
         if isinstance(shell.user_ns.get(name), ExitAutocall):

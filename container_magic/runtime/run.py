@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from container_magic.runtime.variables import Variables
     from container_magic.sanitize import HtmlMode
 
+_DYING_SECONDS = 1.0
 _LIMITS_IN_WORDS = {
     "memory": "its memory limit was reached",
     "wall": "a cell took longer than its --timeout",
@@ -383,6 +384,8 @@ class Run:
         self._finished = True
         if self._exited:
             return
+        if self._created is not None:
+            _await_end(self._created.supervisor_pid)
         with contextlib.suppress(ContainError, OSError):
             self._zygote.sweep()
         self._drain()
@@ -439,6 +442,14 @@ def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
     """
     at = at or zygote(modules_of(spec.process))
     return make_plan(spec, at.features, at.tree.lowers, os.urandom(32).hex())
+
+
+def _await_end(pid: int) -> None:
+    """Wait for the end of a process that is dying: it closes its sockets before it lets go of its locks."""
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        select.select([pidfd], [], [], _DYING_SECONDS)
+        os.close(pidfd)
 
 
 def _complaint_of(program: str) -> Complaint:
