@@ -7,6 +7,7 @@ to the front end (sockets that are closed, threads that are not there) and gives
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import mmap
 import random
@@ -43,6 +44,8 @@ def prepare() -> None:
     Keep what does not survive it: the state of ``random``, the streams; find what will not work in the copy.
     """
     _kept.update(random=random.getstate(), stdout=sys.stdout, stderr=sys.stderr, pools=None)
+    for thing, kind in _parts(InteractiveShell.instance()):
+        _mixed(kind, thing.__class__)  # made once: traitlets take some milliseconds for a class
     pools = ThreadpoolController()
     libraries = [library.filepath for library in pools.lib_controllers if library.prefix == _HANGS]
     if libraries:
@@ -74,10 +77,8 @@ def take_over(slot: mmap.mmap) -> Contained:
     _leave_event_loop()
     shell: Any = InteractiveShell.instance()
     _silence(shell)
-    _mix_in(shell, _Live)
-    _mix_in(shell.compile, Compiler)
-    _mix_in(shell.display_pub, Publisher)
-    _mix_in(shell.displayhook, Hook)
+    for thing, kind in _parts(shell):
+        _mix_in(thing, kind)
     shell.set_hook("show_in_pager", page.as_hook(page.display_page), 0)  # type: ignore[no-untyped-call]
     for name in _EXITS:
         if isinstance(shell.user_ns.get(name), ExitAutocall):
@@ -87,13 +88,23 @@ def take_over(slot: mmap.mmap) -> Contained:
     return contained
 
 
+def _parts(shell: Any) -> tuple[tuple[Any, type], ...]:
+    """Return what changes its ways, and to which."""
+    return (shell, _Live), (shell.compile, Compiler), (shell.display_pub, Publisher), (shell.displayhook, Hook)
+
+
+@functools.cache
+def _mixed(kind: type, own: type) -> type:
+    return type(kind.__name__, (kind, own), {})
+
+
 def _mix_in(thing: Any, kind: type) -> None:
     """Let the methods of ``kind`` come before those of the class of ``thing``, which keeps its state."""
     for ancestor in kind.__mro__:
         if ancestor.__module__.startswith(_PACKAGE):
             for name in vars(ancestor).keys() & vars(thing).keys():
                 delattr(thing, name)  # ipykernel puts a method on the shell itself, which would come first
-    thing.__class__ = type(kind.__name__, (kind, type(thing)), {})
+    thing.__class__ = _mixed(kind, thing.__class__)
 
 
 def _leave_event_loop() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from container_magic.linux import syscalls
 
-_LINE = re.compile(r"(\w+)-(\w+) .w.s (\w+) [\w:]+ (\d+) *(.*)")
+_LINE = re.compile(r"^(\w+)-(\w+) .w.s (\w+) [\w:]+ (\d+) *(.*)$", re.MULTILINE)
 _NO_MEMORY = ("/dev/", "anon_inode:")
 _SHARED_MEMORY = ("/dev/shm/", "/dev/zero")
 
@@ -53,18 +53,16 @@ def make_private() -> None:
 
 def _shared() -> Iterator[_Mapping]:
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read().splitlines()
-    for line in lines:
-        found = _LINE.fullmatch(line)
-        if found is not None:
-            start, end, offset, inode, path = found.groups()
-            yield _Mapping(
-                start=int(start, 16),
-                size_bytes=int(end, 16) - int(start, 16),
-                offset_bytes=int(offset, 16),
-                inode=int(inode),
-                path=path,
-            )
+        text = file.read()
+    for found in _LINE.finditer(text):
+        start, end, offset, inode, path = found.groups()
+        yield _Mapping(
+            start=int(start, 16),
+            size_bytes=int(end, 16) - int(start, 16),
+            offset_bytes=int(offset, 16),
+            inode=int(inode),
+            path=path,
+        )
 
 
 def _open(mapping: _Mapping) -> int | None:

@@ -446,7 +446,7 @@ def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
 
 def _await_end(pid: int) -> None:
     """Wait for the end of a process that is dying: it closes its sockets before it lets go of its locks."""
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(OSError):
         pidfd = os.pidfd_open(pid)
         select.select([pidfd], [], [], _DYING_SECONDS)
         os.close(pidfd)
