@@ -38,6 +38,8 @@ from container_magic.runtime.clone import HANDED_OVER, clone_child
 _END_SECONDS = 5.0
 _MOST_WORDS_BYTES = 4096
 _NAMESPACES = ("user", "mnt")
+_INSIDE = (handshake.LIVE_SHELL, handshake.EXCHANGE)
+"""What runs in the copy and is asked for by name; this package is not there to be imported from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,9 @@ def forked_stem(plan: Plan, zygote_pid: int) -> Iterator[Stem]:
     if threading.current_thread() is not threading.main_thread():
         raise OptionError("--snapshot copies the process by a fork, which only its main thread can do safely")
     _unreaped[:] = [process for process in _unreaped if process.poll() is None]
-    importlib.import_module(handshake.LIVE_SHELL).prepare()
+    for name in _INSIDE:
+        importlib.import_module(name)
+    sys.modules[handshake.LIVE_SHELL].prepare()
     default_program()
     last_capability()
     with _uninterrupted(), contextlib.ExitStack() as stack:

@@ -231,6 +231,18 @@ def test_openmp_of_gnu_computes_with_one_thread_and_says_so_once(kernel):
     assert "libgomp" in first.text("stderr") and second.text("stderr") == ""
 
 
+def test_chosen_results_come_back(kernel):
+    """``-o`` brings variables out, and nothing else of what the cell has done."""
+    kernel.run("import numpy as np\nstarted, vector = 1, np.arange(3.0)")
+    kernel.run(
+        f"{SNAPSHOT} -o doubled,counted\nstarted = 2\ndoubled = vector * 2\nvector[:] = 0\ncounted = len(vector)"
+    )
+    assert (
+        kernel.value("started, vector.tolist(), doubled.tolist(), counted")
+        == "(1, [0.0, 1.0, 2.0], [0.0, 2.0, 4.0], 3)"
+    )
+
+
 def test_random_numbers_are_those_that_the_notebook_would_get(kernel):
     """A rehearsal of a cell draws what the cell will draw."""
     kernel.run("import random, numpy as np\nrandom.seed(4); np.random.seed(4)")
@@ -304,7 +316,9 @@ def test_exit_handlers_of_the_notebook_do_not_run(kernel, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", ["--session work", "--lang bash", "--interpreter /bin/sh", "--preload json"], ids=lambda words: words[2:6]
+    "words",
+    ["--session work", "--lang bash", "--interpreter /bin/sh", "--preload json", "--input one"],
+    ids=lambda words: words[2:6],
 )
 def test_what_contradicts_it_is_refused(kernel, words):
     """Both options are named, and nothing is started."""
