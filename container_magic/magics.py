@@ -92,7 +92,9 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 
         # the error becomes the cell's own output: printed by the container as well it would be there twice
         process = replace(asked.spec.process, print_traceback=False)
-        asked = replace(asked, spec=options.for_shell(replace(asked.spec, process=process), "ipython"))
+        spec = replace(asked.spec, process=process)
+        shown = options.for_snapshot(spec) if asked.snapshot else options.for_shell(spec, "ipython")
+        asked = replace(asked, spec=shown)
         if asked.dry_run:
             print("\n".join(dry_run(asked.spec).describe()))  # noqa: T201 - a magic's answer goes to stdout
             return

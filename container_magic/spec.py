@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 NetworkMode = typing.Literal["none", "host"]
 ProcessKind = typing.Literal["python", "exec"]
-ShellName = typing.Literal["script", "plain", "ipython"]
+ShellName = typing.Literal["script", "plain", "ipython", "live"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,10 @@ class Process:
     print_traceback: bool = True
     """Whether an uncaught Python exception is also printed to standard error; a notebook shows it as an error."""
     shell: ShellName = "script"
-    """How ``python`` runs its source: as a file, or as a cell whose values are shown, with or without IPython."""
+    """How ``python`` runs its source: as a file, or as a cell whose values are shown, with or without IPython.
+
+    ``live`` is the caller's own shell, in a copy of its process (``--snapshot``).
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 import os
 import signal
 import struct
@@ -20,6 +22,12 @@ _libc_with_gil = ctypes.PyDLL(None, use_errno=True)
 
 _prctl = _libc.prctl
 _prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
+_libc.mremap.restype = ctypes.c_void_p
+_MAP_FAILED = ctypes.c_void_p(-1).value
 
 _NUMBERS = {
     "x86_64": {"clone": 56, "pivot_root": 155, "seccomp": 317, "keyctl": 250, "rt_sigaction": 13},
@@ -183,6 +191,38 @@ def default_action(number: int) -> None:
     """Give signal ``number`` its default action, also where the C library does not let one (rt_sigaction(2))."""
     action = bytes(32)  # struct kernel_sigaction: SIG_DFL, no flags, no restorer, empty mask
     _call("rt_sigaction", _long(number), ctypes.c_char_p(action), None, _long(8), about=number)
+
+
+def map_private(start: int, size_bytes: int, fd: int, offset_bytes: int) -> None:
+    """Put a private, writable mapping of a file in the place of what is mapped there (mmap(2))."""
+    _mmap_over(start, size_bytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, offset_bytes)
+
+
+def map_nothing(start: int, size_bytes: int) -> None:
+    """Put memory that may not be touched in the place of what is mapped there (mmap(2))."""
+    _mmap_over(start, size_bytes, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+
+
+def map_copy(start: int, size_bytes: int) -> None:
+    """Put a private copy in the place of what is mapped there (mmap(2), mremap(2))."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    copy = _libc.mmap(None, size_bytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+    if copy == _MAP_FAILED:
+        _raise("mmap", size_bytes)
+    ctypes.memmove(copy, start, size_bytes)
+    if _libc.mremap(copy, size_bytes, size_bytes, c.MREMAP_MAYMOVE | c.MREMAP_FIXED, start) != start:
+        _raise("mremap", hex(start))
+
+
+def _mmap_over(start: int, size_bytes: int, protection: int, flags: int, fd: int, offset_bytes: int) -> None:
+    if _libc.mmap(start, size_bytes, protection, flags | c.MAP_FIXED, fd, offset_bytes) != start:
+        _raise("mmap", hex(start))
+
+
+def kill_process(pidfd: int) -> None:
+    """End a process (pidfd_send_signal(2)); one that is gone is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0) -> None:

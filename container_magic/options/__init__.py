@@ -12,7 +12,7 @@ from container_magic.options.command_line import ParsedLine, parse_line, split_l
 from container_magic.options.help import help_text
 from container_magic.options.option import Front, Option
 from container_magic.options.profiles import PROFILES
-from container_magic.options.program import for_code, for_command, for_shell
+from container_magic.options.program import for_code, for_command, for_shell, for_snapshot
 from container_magic.options.table import OPTIONS, options_of
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "for_code",
     "for_command",
     "for_shell",
+    "for_snapshot",
     "from_argv",
     "from_keywords",
     "help_text",

@@ -18,8 +18,9 @@ from container_magic.spec import ContainerSpec, Process, Resources, Root, Watch
 from container_magic.units import Cpus, format_cpuset, format_size
 
 _PARTS = {"process": Process, "root": Root, "resources": Resources, "watch": Watch}
-_OWN_FIELDS = ("warm", "html", "session", "result", "report", "quiet", "dry_run", "report_file", "code")
+_OWN_FIELDS = ("warm", "html", "session", "snapshot", "result", "report", "quiet", "dry_run", "report_file", "code")
 _OWN_LISTS = ("inputs", "outputs", "out_files")
+_NOT_IN_A_SNAPSHOT = ("session", "lang", "interpreter", "preload", "input")
 _ALTERNATIVES = {"lang": "interpreter", "interpreter": "lang", "stdin": "stdin_file", "stdin_file": "stdin"}
 
 
@@ -35,6 +36,8 @@ class RunOptions:
     html: Literal["text", "safe", "iframe"] = "safe"
     session: str | None = None
     """Name of the session whose next cell it is."""
+    snapshot: bool = False
+    """Whether it runs on a copy of the caller's own process."""
     result: str | None = None
     report: str = "line"
     raise_error: bool = True
@@ -162,6 +165,7 @@ class _Merged(Layer):
         """Return the sum as ``RunOptions``."""
         self._check_swap()
         self._check_stdin()
+        self._check_snapshot()
         parts, whole = self._fields()
         self._spread_cpus(parts["resources"])
         is_path = "interpreter" in self.scalars
@@ -222,6 +226,16 @@ class _Merged(Layer):
                 f"{name} cannot reach the code: {program} reads the code itself as standard input; "
                 f"accepted: python, or a command"
             )
+
+    def _check_snapshot(self) -> None:
+        if not self.scalars.get("snapshot"):
+            return
+        for keyword in _NOT_IN_A_SNAPSHOT:
+            if keyword in self.explicit:
+                raise OptionError(
+                    f"--snapshot is a copy of the notebook's process and everything in it: "
+                    f"--{keyword} contradicts that; accepted: one of them"
+                )
 
     def _spread_cpus(self, resources: dict[str, Any]) -> None:
         cpus: Cpus | None = resources.pop("cpus", None)

@@ -10,6 +10,9 @@ from container_magic.languages import LANGUAGES
 from container_magic.options.command_line import shorten
 from container_magic.spec import ContainerSpec, ShellName
 
+SNAPSHOT_SECONDS = 60.0
+"""How long a snapshot runs when nothing is said about it."""
+
 
 def for_command(spec: ContainerSpec, args: Sequence[str]) -> ContainerSpec:
     """Return ``spec`` with ``args`` as the program that is executed.
@@ -52,6 +55,14 @@ def for_shell(spec: ContainerSpec, shell: ShellName) -> ContainerSpec:
     if spec.process.kind != "python":
         return spec
     return dataclasses.replace(spec, process=dataclasses.replace(spec.process, shell=shell))
+
+
+def for_snapshot(spec: ContainerSpec) -> ContainerSpec:
+    """Return ``spec`` for the caller's own shell; a hang, which a fork of threads may always be, ends by a time-out."""
+    spec = for_shell(spec, "live")
+    if "timeout" in spec.explicit:
+        return spec
+    return dataclasses.replace(spec, watch=dataclasses.replace(spec.watch, wall_seconds=SNAPSHOT_SECONDS))
 
 
 def _arguments(args: Sequence[str]) -> tuple[str, ...]:

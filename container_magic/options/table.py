@@ -272,6 +272,14 @@ OPTIONS: tuple[Option, ...] = (
         examples=("10m", "8h"),
     ),
     Option(
+        names=("--snapshot",),
+        fronts=_NOTEBOOK,
+        field="snapshot",
+        section=RUN,
+        help="for your own risky code, not for code that you do not trust: run the cell on a copy of the notebook's "
+        "process, with all its variables, which it cannot change; --timeout is 60s then, unless given",
+    ),
+    Option(
         names=("--result",),
         metavar="NAME",
         parse=values.identifier,

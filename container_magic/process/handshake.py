@@ -48,6 +48,8 @@ PLAIN_SHELL = "container_magic.process.plain_shell"
 EXCHANGE = "container_magic.process.exchange"
 IPYTHON_SHELL = "container_magic.process.ipython_shell"
 """Has the shell of a notebook made and ready; a zygote that is to fork such cells preloads it."""
+LIVE_SHELL = "container_magic.process.live_shell"
+"""Makes the notebook's own shell one of a container, in a copy of its process."""
 
 MAX_MESSAGE_BYTES = 192 * 1024
 _LENGTH = struct.Struct("=I")

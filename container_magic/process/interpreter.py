@@ -19,7 +19,7 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from container_magic.process.handshake import EXCHANGE, IPYTHON_SHELL, PLAIN_SHELL
+from container_magic.process.handshake import EXCHANGE, IPYTHON_SHELL, LIVE_SHELL, PLAIN_SHELL
 from container_magic.process.slot import exit_code_of, leave_error, set_line
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def _shell(name: ShellName, slot: mmap.mmap) -> Shell:
         shell = sys.modules[PLAIN_SHELL].PlainShell(slot)
     if name == "ipython":
         shell = sys.modules[IPYTHON_SHELL].SHELL.owned_by(slot)
+    if name == "live":
+        shell = sys.modules[LIVE_SHELL].take_over(slot)
     return shell
 
 
@@ -84,7 +86,10 @@ class Interpreter:
         """Do what needs no code: forget this package, and touch, while nobody waits, what every cell will write to.
 
         A fork shares its parent's pages until it writes to them; each first write costs a page fault and a copy.
+        A snapshot is left as the notebook is: its modules are the user's, and nobody waits in it.
         """
+        if self._process.shell == "live":
+            return
         _reseed()
         _open_streams()
         filename, module = _prepare_main(self._shell.main_module(), b"1", [""])

@@ -17,7 +17,7 @@ from container_magic.plan import Plan
 from container_magic.process import handshake
 from container_magic.process.interpreter import main_path
 from container_magic.rootfs.changes import Layers
-from container_magic.runtime.clone import Child, clone_child
+from container_magic.runtime.clone import HANDED_OVER, Child, adopt, clone_child
 from container_magic.runtime.collect import Collector, RootHandle
 from container_magic.runtime.connection import Connection, Order
 from container_magic.runtime.measure import Gauge
@@ -33,14 +33,20 @@ _SETUP_SECONDS = 30.0
 class Container:
     """One container; each method is one of OCI's operations.
 
-    ``plan_fd`` holds the plan that ``plan`` is another life of; ``pattern`` is any plan of this zygote.
+    ``fds`` are the request's, by purpose: ``plan`` holds the plan that ``plan`` is another life of, and there may be a
+    child that was made elsewhere. ``pattern`` is any plan of this zygote.
     """
 
     def __init__(
-        self, plan: Plan, plan_fd: int, standing: Mapping[str, int], connection: Connection, pattern: Plan
+        self,
+        plan: Plan,
+        fds: Mapping[str, int],
+        standing: Mapping[str, int],
+        connection: Connection,
+        pattern: Plan,
     ) -> None:
         self._plan = plan
-        self._plan_fd = plan_fd
+        self._fds = fds
         self._standing = standing
         self._connection = connection
         self._pattern = pattern
@@ -82,7 +88,9 @@ class Container:
         born_inside = "cg:unified" in self._standing
         if born_inside:
             self._make_cgroup()
-        if self._child is None:
+        if HANDED_OVER[0] in self._fds:
+            self._child = adopt(self._fds)
+        elif self._child is None:
             self._child = clone_child(self._pattern, network, self._cgroup.clone_fd())
         self._mark("clone")
         self._let_go()
@@ -116,12 +124,13 @@ class Container:
         self._trees = copy_trees(self._plan.spec.mounts, self._standing)
         message = handshake.GO + self._plan.container_id.encode()
         with contextlib.suppress(OSError):  # a child that is dead has said why
-            socket.send_fds(self._init.sync, [message], [self._plan_fd, *self._trees.fds])
+            socket.send_fds(self._init.sync, [message], [self._fds["plan"], *self._trees.fds])
         self._mark("volumes")
 
     def _let_in(self) -> None:
         """Hand the child its way into the cgroup, which was made while it mounted, unless it was born there."""
-        entry_fds = self._cgroup.entry_fds() if self._cgroup.clone_fd() is None else ()
+        born_inside = self._cgroup.clone_fd() is not None and not self._init.adopted
+        entry_fds = () if born_inside else self._cgroup.entry_fds()
         with contextlib.suppress(OSError):
             socket.send_fds(self._init.sync, [handshake.ENTER], entry_fds)
 
@@ -204,11 +213,11 @@ class Container:
         )
         dead = watcher.run(self._begun, lambda: self._write_state("running"))
         if dead:
-            gauge.reap(init.pid)
+            self._count(gauge)
         if self._root is not None and not dead:
             # nobody may be left who changes what is collected
             self._kill()
-            gauge.reap(init.pid)
+            self._count(gauge)
             dead = True
         self._running = False
         if self._layers is not None:
@@ -233,6 +242,13 @@ class Container:
             self._root = None
         if self._order is not None and self._order.files is not None:
             self._order.files.close()
+
+    def _count(self, gauge: Gauge) -> None:
+        """Reap init, and keep what only its parent is told of it."""
+        if self._init.adopted:
+            self._init.reap()
+        else:
+            gauge.reap(self._init.pid)
 
     def delete(self) -> None:
         """End what is left, remove cgroup and state; every step is tried whatever the others do."""
@@ -259,13 +275,12 @@ class Container:
             self._state.remove()
 
     def _kill(self) -> None:
-        # the death of a pid namespace's init takes every process in it along (pid_namespaces(7))
         if self._child is not None:
-            signal.pidfd_send_signal(self._child.pidfd, signal.SIGKILL)
+            self._child.kill()
 
     def _reap(self) -> None:
         if self._child is not None:
-            os.waitpid(self._child.pid, 0)
+            self._child.reap()
             self._forget_child()
 
     def _forget_child(self) -> None:

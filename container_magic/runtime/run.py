@@ -36,6 +36,7 @@ from container_magic.runtime.intake import Intake
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.logs import OutputLog
 from container_magic.runtime.pool import pool_key
+from container_magic.runtime.stem import Stem, forked_stem
 from container_magic.runtime.worker import Worker
 from container_magic.spec import ContainerSpec
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from container_magic.runtime.variables import Variables
     from container_magic.sanitize import HtmlMode
 
+_DYING_SECONDS = 1.0
 _LIMITS_IN_WORDS = {
     "memory": "its memory limit was reached",
     "wall": "a cell took longer than its --timeout",
@@ -87,6 +89,7 @@ class Run:
         self._zygote: Zygote = (zygote_for_one if request.once else zygote)(modules_of(request.spec.process))
         self._zygote.runs.add(id(self))
         self._key: Hashable = None
+        self._stem: Stem | None = None
         try:
             self._worker, self._from_pool = self._find_worker()
         except BaseException:
@@ -122,13 +125,17 @@ class Run:
 
     def _find_worker(self) -> tuple[Worker, bool]:
         """Return a worker that waits, or a new one, and whether it waited."""
-        if self._request.warm > 0:
+        if self._request.warm > 0 and self._request.spec.process.shell != "live":
             with contextlib.suppress(OSError):  # what is wrong with a volume, the planner says better
                 self._key = pool_key(self._request.spec)
         found = self._zygote.pool.take(self._key) if self._key is not None else None
         return (found, True) if found is not None else (self._new_worker(), False)
 
     def _new_worker(self) -> Worker:
+        if self._request.spec.process.shell == "live":
+            plan = plan_for(self._request.spec, self._zygote)
+            with forked_stem(plan, self._zygote.process.pid) as self._stem:
+                return Worker(self._zygote, plan, keep=False, child=self._stem.child)
         return Worker(self._zygote, plan_for(self._request.spec, self._zygote), keep=self._key is not None)
 
     def _start(self) -> None:
@@ -377,6 +384,8 @@ class Run:
         self._finished = True
         if self._exited:
             return
+        if self._created is not None:
+            _await_end(self._created.supervisor_pid)
         with contextlib.suppress(ContainError, OSError):
             self._zygote.sweep()
         self._drain()
@@ -395,8 +404,10 @@ class Run:
         self._log.finish(keep=False)
         self._end_delivery()
         self._poll.close()
-        if not self._exited or self._worker.lost or self.plan.spec.process.session:
+        if not self._exited or self._worker.lost or self.plan.spec.process.session or self._stem is not None:
             self._worker.end()
+            if self._stem is not None:
+                self._stem.reap()
             return
         size = self._request.warm
         missing = self._zygote.pool.put(self._key, self._worker, size)
@@ -431,6 +442,14 @@ def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
     """
     at = at or zygote(modules_of(spec.process))
     return make_plan(spec, at.features, at.tree.lowers, os.urandom(32).hex())
+
+
+def _await_end(pid: int) -> None:
+    """Wait for the end of a process that is dying: it closes its sockets before it lets go of its locks."""
+    with contextlib.suppress(OSError):
+        pidfd = os.pidfd_open(pid)
+        select.select([pidfd], [], [], _DYING_SECONDS)
+        os.close(pidfd)
 
 
 def _complaint_of(program: str) -> Complaint:

@@ -18,7 +18,7 @@ from container_magic.events import Failed
 from container_magic.plan import Plan
 from container_magic.process import handshake
 from container_magic.process.zygote import Seat
-from container_magic.runtime.clone import Child, clone_child
+from container_magic.runtime.clone import HANDED_OVER, Child, clone_child
 from container_magic.runtime.connection import ClientGoneError, Connection, Wakeup
 from container_magic.runtime.container import Container
 
@@ -39,9 +39,11 @@ def supervise(seat: Seat, *, pattern: Plan) -> None:
     if request is None:
         return  # and the child ahead with it: it dies with this process
     connection = Connection(request.fds["client"], wakeup.fd)
-    plan_fd = request.fds["plan"]
-    plan = handshake.load_plan(plan_fd)
-    while _live(Container(plan, plan_fd, seat.standing, connection, pattern), connection, ahead) and request.keep:
+    plan = handshake.load_plan(request.fds["plan"])
+    if ahead is not None and HANDED_OVER[0] in request.fds:
+        ahead.end()
+        ahead = None
+    while _live(Container(plan, request.fds, seat.standing, connection, pattern), connection, ahead) and request.keep:
         plan, ahead = plan.renewed(os.urandom(32).hex()), None
     connection.flush()
 

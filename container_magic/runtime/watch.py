@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, Sampled
+from container_magic.linux import syscalls
 from container_magic.process import handshake
 from container_magic.process.init import EXIT
 from container_magic.process.slot import read_line
@@ -100,7 +101,7 @@ class Watcher:
                     return False
                 # it waits to be killed, and where no cgroup counts its death completes the figures
                 self._alone = False
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                syscalls.kill_process(self._pidfd)
             if self._pidfd in ready:
                 self._wall_seconds = self._wall_seconds or time.monotonic() - self._begun
                 return True
@@ -193,7 +194,7 @@ class Watcher:
     def _kill(self) -> None:
         self._interrupt_deadline = float("inf")
         self._gauge.sample()  # the last look at processes that nobody will wait for
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        syscalls.kill_process(self._pidfd)
 
     def read_exit(self) -> bool:
         """Take init's last word; False when there is none to come."""

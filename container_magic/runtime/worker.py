@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from container_magic.events import Created, Deleted, Event, Exited, Failed, from_dict
@@ -21,11 +21,13 @@ _READ_BYTES = 256 * 1024
 class Worker:
     """A supervisor's socket, and what has come over it; ``keep`` asks for a next container after each.
 
+    ``child`` are descriptors of a child that was made here and that the supervisor is to adopt; they stay the caller's.
+
     Raises:
         InternalError: The zygote is gone.
     """
 
-    def __init__(self, zygote: Zygote, plan: Plan, *, keep: bool) -> None:
+    def __init__(self, zygote: Zygote, plan: Plan, *, keep: bool, child: Mapping[str, int] | None = None) -> None:
         self.zygote = zygote
         self.plan = plan
         self.keep = keep
@@ -40,8 +42,9 @@ class Worker:
         self._reader = handshake.FrameReader()
         self.socket, theirs = socket.socketpair()
         plan_fd = handshake.memory_file("plan", handshake.dump_plan(plan))
+        fds = {"client": theirs.fileno(), "plan": plan_fd, **(child or {})}
         try:
-            zygote.request(plan.spec.network, {"client": theirs.fileno(), "plan": plan_fd}, keep=keep)
+            zygote.request(plan.spec.network, fds, keep=keep)
         except BaseException:
             self.socket.close()
             raise

@@ -34,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "warm": 1,  # the pool is on; more than one would only take time from the next test
     **({"mem": "256M"} if "memory" in probe().controllers else {"best_effort": True}),
 }
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 20.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 import textwrap
 from pathlib import Path
@@ -218,3 +219,40 @@ def test_files_come_out(as_user):
         assert (Path(directory) / "d/a").stat().st_uid == NOBODY
     finally:
         shutil.rmtree(directory)
+
+
+def test_snapshot_of_an_ordinary_users_notebook(package):
+    """A copy of the user's own process, with its variables, as the root of a user namespace and nothing more."""
+    script = f"""
+        import os, sys
+        sys.path[:0] = [{str(package)!r}]
+        sys.path.append({sysconfig.get_path("purelib")!r})
+        try:
+            from IPython.core.interactiveshell import InteractiveShell
+            import threadpoolctl
+        except ImportError:
+            sys.exit(77)
+        from traitlets.config import Config
+        config = Config()
+        config.HistoryManager.enabled = False
+        shell = InteractiveShell.instance(config=config)
+        shell.run_line_magic("load_ext", "container_magic")
+        items = shell.user_ns["items"] = [1, 2]
+        cell = "items.append(3); print(items, open('/proc/self/uid_map').read().split(), os.listdir('/tmp'))"
+        shell.run_cell("%%contain --snapshot --best-effort --quiet --timeout 30s\\nimport os; " + cell)
+        print(items, shell.user_ns["_contain"].verdict)
+    """
+    home = tempfile.mkdtemp(prefix="container_magic-home-", dir="/tmp")
+    os.chmod(home, 0o777)
+    words = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env -i PATH=/usr/bin:/bin HOME={home}".split()
+    finished = subprocess.run(
+        [*words, SYSTEM_PYTHON, "-B", "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    shutil.rmtree(home)
+    if finished.returncode == 77:
+        pytest.skip(f"{SYSTEM_PYTHON} cannot use this environment's IPython")
+    assert finished.stdout.splitlines() == ["[1, 2, 3] ['0', '0', '1'] []", "[1, 2] OK"], finished.stderr

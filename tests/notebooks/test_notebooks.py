@@ -61,6 +61,11 @@ def variables(cell_id):
     return cells("02_variables_and_sessions.ipynb")[cell_id]
 
 
+def risky(cell_id):
+    """Return what a cell of the fifth notebook put out."""
+    return cells("05_undo_a_risky_cell.ipynb")[cell_id]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_notebook_is_stored_without_outputs(path):
     """What is in the repository is valid and clean: no output, no count, the kernel every Jupyter has."""
@@ -358,3 +363,18 @@ def test_rest_of_what_goes_wrong_is_told():
     assert wrong["option"] == "unknown option '--memm'; did you mean --mem?\n"
     assert wrong["value"].startswith("--mem 'banana': not a size; accepted: ")
     assert wrong["report"] == "TIME_LIMIT ('wall',) in line 1\nexit code None signal 9\n"
+
+
+def test_a_risky_cell_is_undone():
+    """The copy is spoiled in little memory, the session is as it was, and what was chosen has come back."""
+    assert risky("risk").startswith("[-1. -1. -1.] ['name'] {} False\n")
+    assert float(re.search(r"([\d.]+) MB of 200 MB", risky("risk"))[1]) < 100
+    assert risky("whole") == "[0. 1. 2.] ['name', 'value'] 42.0 True\n"
+    assert risky("kept") == "2 4\n"
+
+
+def test_a_snapshot_that_goes_wrong_leaves_the_session_alive():
+    """Too much memory and a lock that nobody gives back end the copy alone."""
+    assert "memory limit 200 MB reached in line 1" in risky("memory")
+    assert "wall limit 1 s reached in line 1" in risky("hangs")
+    assert risky("alive") == "alive, 50000000 values\n"

@@ -44,8 +44,9 @@ RING_OF = {unit: number for number, units in enumerate(RINGS) for unit in units}
 # A report shows itself: display is named there as a string and loaded only then.
 UPWARD_BY_NAME = {("report", "display")}
 NOTEBOOK_PACKAGES = {"IPython", "ipykernel", "traitlets"}
-# Loaded by the zygote of the cells that IPython runs, beside the environment's own modules: named, never imported.
-IPYTHON_SHELL = f"{NAME}.process.ipython_shell"
+# IPython's shells inside, loaded by the zygote of their cells or by the notebook, beside the environment's own modules:
+# named, never imported by another module.
+IPYTHON_SHELLS = tuple(f"{NAME}.process.{name}_shell" for name in ("ipython", "contained", "live"))
 # What runs where no site-packages are: boot, zygote, supervisor, init and payload.
 ISOLATED_ENTRIES = (f"{NAME}.process.boot", f"{NAME}.process.child", f"{NAME}.runtime.server")
 
@@ -126,7 +127,7 @@ def closure(entry):
         if module in seen:
             continue
         seen.add(module)
-        if module == IPYTHON_SHELL:
+        if module in IPYTHON_SHELLS:
             continue
         made = [item for item in imports_of(module) if item.when != "never"]
         found += made
@@ -198,7 +199,7 @@ def test_notebook_packages_stay_in_the_front():
         found.importer
         for module in PATHS
         for found in imports_of(module)
-        if found.target.partition(".")[0] in NOTEBOOK_PACKAGES and module != IPYTHON_SHELL
+        if found.target.partition(".")[0] in NOTEBOOK_PACKAGES and module not in IPYTHON_SHELLS
     }
     assert {unit_of(user) for user in users} - {""} <= {"magics", "display"}
 

@@ -84,9 +84,6 @@ class FakeRun:
     def __exit__(self, *exception):
         return None
 
-    def when_idle(self, seconds, call):
-        """Never wait: every event is there."""
-
     def __iter__(self):
         for event in self.events:
             if isinstance(event, Exception):
