@@ -91,7 +91,7 @@ class Compiler(CachingCompiler):
 
     def format_code_name(self, name: str) -> tuple[str, str] | None:
         """Return how tracebacks call it."""
-        return ("File", name) if name == self.filename else super().format_code_name(name)
+        return ("File", name) if name == self.filename else None
 
 
 class Exit(ExitAutocall):

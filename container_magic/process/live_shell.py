@@ -35,6 +35,14 @@ class _Live(Contained):
         return False
 
 
+class _Names(Compiler):
+    """Names the snapshot's cell, and the notebook's as the notebook does."""
+
+    def format_code_name(self, name: str) -> tuple[str, str] | None:
+        """Return how tracebacks call it."""
+        return super().format_code_name(name) or super(Compiler, self).format_code_name(name)
+
+
 _kept: dict[str, Any] = {}
 
 
@@ -90,7 +98,7 @@ def take_over(slot: mmap.mmap) -> Contained:
 
 def _parts(shell: Any) -> tuple[tuple[Any, type], ...]:
     """Return what changes its ways, and to which."""
-    return (shell, _Live), (shell.compile, Compiler), (shell.display_pub, Publisher), (shell.displayhook, Hook)
+    return (shell, _Live), (shell.compile, _Names), (shell.display_pub, Publisher), (shell.displayhook, Hook)
 
 
 @functools.cache

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from container_magic import errors
-from container_magic.errors import ContainError, InternalError, StateError
+from container_magic.errors import ContainError, StateError
 from container_magic.events import (
     Created,
     Deleted,
@@ -37,7 +36,8 @@ from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.logs import OutputLog
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.stem import Stem, forked_stem
-from container_magic.runtime.worker import Worker
+from container_magic.runtime.sweep import await_end
+from container_magic.runtime.worker import Worker, as_error
 from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from container_magic.runtime.variables import Variables
     from container_magic.sanitize import HtmlMode
 
-_DYING_SECONDS = 1.0
 _LIMITS_IN_WORDS = {
     "memory": "its memory limit was reached",
     "wall": "a cell took longer than its --timeout",
@@ -252,7 +251,7 @@ class Run:
         event = self._events.popleft()
         if isinstance(event, Failed) and not self._started:
             self.close()
-            raise _as_error(event)
+            raise as_error(event)
         return event
 
     def when_idle(self, seconds: float, call: Callable[[], None]) -> None:
@@ -385,7 +384,7 @@ class Run:
         if self._exited:
             return
         if self._created is not None:
-            _await_end(self._created.supervisor_pid)
+            await_end(self._created.supervisor_pid)
         with contextlib.suppress(ContainError, OSError):
             self._zygote.sweep()
         self._drain()
@@ -444,22 +443,7 @@ def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
     return make_plan(spec, at.features, at.tree.lowers, os.urandom(32).hex())
 
 
-def _await_end(pid: int) -> None:
-    """Wait for the end of a process that is dying: it closes its sockets before it lets go of its locks."""
-    with contextlib.suppress(OSError):
-        pidfd = os.pidfd_open(pid)
-        select.select([pidfd], [], [], _DYING_SECONDS)
-        os.close(pidfd)
-
-
 def _complaint_of(program: str) -> Complaint:
     from container_magic.languages.complaint import Complaint  # patterns that only other languages than Python need
 
     return Complaint(program)
-
-
-def _as_error(event: Failed) -> ContainError:
-    kind = getattr(errors, event.kind, InternalError)
-    if not (isinstance(kind, type) and issubclass(kind, ContainError)):
-        kind = InternalError
-    return kind(event.message, hint=event.hint)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import stat
 from pathlib import Path
 
 from container_magic.cgroups.sweep import remove_stale
 from container_magic.errors import ContainError, HostError
 from container_magic.runtime.state import CGROUPS, locked
+
+_DYING_SECONDS = 1.0
 
 
 def runtime_directory() -> Path:
@@ -37,6 +40,14 @@ def _choose() -> Path:
     if session and os.access(session, os.W_OK):
         return Path(session) / "container_magic"
     return Path(f"/tmp/container_magic-{os.geteuid()}")
+
+
+def await_end(pid: int) -> None:
+    """Wait for the end of a process that is dying: it closes its sockets before it lets go of its locks."""
+    with contextlib.suppress(OSError):
+        pidfd = os.pidfd_open(pid)
+        select.select([pidfd], [], [], _DYING_SECONDS)
+        os.close(pidfd)
 
 
 def sweep(directory: Path) -> list[str]:
