@@ -210,7 +210,9 @@ class TestInterrupt:
 
     def test_interrupt_reaches_another_user(self):
         """Code that runs as a user of its own hears Ctrl-C as any other: KeyboardInterrupt, and no kill."""
-        code = "import time\nprint('started')\ntry:\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('heard')"
+        code = (
+            "import time\ntry:\n    print('started')\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('heard')"
+        )
         with open_run(request_for(code, {"user": "65534", "net": "none"})) as running:
             builder = ReportBuilder()
             for event in running:

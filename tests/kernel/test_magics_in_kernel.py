@@ -97,7 +97,7 @@ def test_wall_limit_is_an_error_named_after_it(kernel):
     cell = kernel.run(f"%%contain {LIMITS} --timeout 1s\nimport time\ntime.sleep(30)")
     assert (cell.reply["ename"], cell.reply["evalue"]) == (
         "TimeLimit",
-        "wall limit 1 s reached in line 2: time.sleep(30)",
+        "wall limit 1 s reached in line 2: time.sleep(30); try --timeout 2s",
     )
 
 
