@@ -49,6 +49,16 @@ def eventually(look):
     return found
 
 
+def settled(look):
+    """Return what ``look`` says once it has said the same for half a second: a supervisor goes, a spare one comes."""
+    since, value = time.monotonic(), look()
+    while time.monotonic() - since < 0.5:
+        time.sleep(0.01)
+        if (now := look()) != value:
+            since, value = time.monotonic(), now
+    return value
+
+
 def state_of(pid):
     """Return the state of the container whose init is ``pid``, None before it is written."""
     for path in runtime_directory().glob("*/state.json"):
@@ -56,7 +66,7 @@ def state_of(pid):
             state = json.loads(path.read_text())
         except (OSError, ValueError):
             continue
-        if state["pid"] == pid:
+        if state.get("pid") == pid:  # another's may be in the making
             return {**state, "directory": path.parent}
     return None
 
@@ -77,10 +87,10 @@ def kernel_pid(kernel):
     """The pid of the kernel, which has as many descendants after the test as before: the zygote and its own."""
     kernel.run(f"{SNAPSHOT}\npass")
     pid = int(kernel.value("__import__('os').getpid()"))
-    before = len(descendants(pid))
+    before = settled(lambda: len(descendants(pid)))
     yield pid
     kernel.run(f"{SNAPSHOT}\npass")  # a zygote that was killed is there again
-    eventually(lambda: len(descendants(pid)) == before)
+    eventually(lambda: settled(lambda: len(descendants(pid))) == before)
 
 
 class Running:
