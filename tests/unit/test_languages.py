@@ -61,7 +61,7 @@ NODE_MODULE = """node:internal/modules/cjs/loader:1210
 
 Error: Cannot find module 'nope'
 Require stack:
-- /work/[stdin]
+- /home/user/[stdin]
     at Module._resolveFilename (node:internal/modules/cjs/loader:1207:15) {
   code: 'MODULE_NOT_FOUND',
 }
