@@ -55,12 +55,13 @@ class Pool:
     _waiting: OrderedDict[Hashable, list[Worker]] = field(default_factory=OrderedDict)
     _ending: list[Worker] = field(default_factory=list)
     _mounts: MountWatch | None = None
+    _closed: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, key: Hashable) -> Worker | None:
         """Return a worker for ``key``, one whose container stands if there is; None when there is no worker."""
         with self._lock:
-            return self._take(key)
+            return None if self._closed else self._take(key)
 
     def tend(self) -> None:
         """Drop workers that have died, and what they have left."""
@@ -95,6 +96,9 @@ class Pool:
 
     def _put(self, key: Hashable, worker: Worker, size: int) -> int:
         workers = self._waiting.get(key, [])
+        if self._closed:
+            worker.close()
+            return 0
         if not worker.keep:
             self._ending.append(worker)
         elif worker.lost or len(workers) >= size:
@@ -128,14 +132,16 @@ class Pool:
         return [worker for workers in self._waiting.values() for worker in workers]
 
     def close(self) -> None:
-        """Let every worker go."""
-        for worker in [*self._ending, *self.workers()]:
-            worker.close()
-        self._waiting.clear()
-        self._ending.clear()
-        if self._mounts is not None:
-            self._mounts.close()
-            self._mounts = None
+        """Let every worker go, and each that is put here later."""
+        with self._lock:  # a worker that another thread is taking is its own
+            self._closed = True
+            for worker in [*self._ending, *self.workers()]:
+                worker.close()
+            self._waiting.clear()
+            self._ending.clear()
+            if self._mounts is not None:
+                self._mounts.close()
+                self._mounts = None
 
 
 def _is_alive(worker: Worker) -> bool:
