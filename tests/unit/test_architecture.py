@@ -37,6 +37,7 @@ RINGS = (
     ("verbs",),
     ("display",),
     ("shell_completion",),
+    ("kernel",),
     ("magics", "cli"),
     ("__main__",),
 )
