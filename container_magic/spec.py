@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 NetworkMode = typing.Literal["none", "host"]
 ProcessKind = typing.Literal["python", "exec"]
-ShellName = typing.Literal["script", "plain", "ipython", "live"]
+ShellName = typing.Literal["script", "plain", "ipython", "live", "kernel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,8 @@ class Watch:
     output_bytes: int = 8 * 1024 * 1024
     idle_seconds: float | None = 3600.0
     """How long a session waits for its next cell."""
+    interrupt_seconds: float | None = 2.0
+    """How long after an interrupt code that goes on is killed; None: it may go on, and is interrupted between cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,7 @@ class Process:
     shell: ShellName = "script"
     """How ``python`` runs its source: as a file, or as a cell whose values are shown, with or without IPython.
 
-    ``live`` is the caller's own shell, in a copy of its process (``--snapshot``).
+    ``live`` is the caller's own shell, in a copy of its process (``--snapshot``); ``kernel`` is a whole ipykernel.
     """
 
 

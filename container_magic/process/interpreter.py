@@ -19,7 +19,7 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from container_magic.process.handshake import EXCHANGE, IPYTHON_SHELL, LIVE_SHELL, PLAIN_SHELL
+from container_magic.process.handshake import EXCHANGE, IPYTHON_SHELL, KERNEL_SHELL, LIVE_SHELL, PLAIN_SHELL
 from container_magic.process.slot import exit_code_of, leave_error, set_line
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def _shell(name: ShellName, slot: mmap.mmap) -> Shell:
         shell = sys.modules[IPYTHON_SHELL].SHELL.owned_by(slot)
     if name == "live":
         shell = sys.modules[LIVE_SHELL].take_over(slot)
+    if name == "kernel":
+        shell = sys.modules[KERNEL_SHELL].KernelShell(slot)
     return shell
 
 
@@ -113,7 +115,7 @@ class Interpreter:
         code = 1
         try:
             code = self._execute(source, filename, module, variables_fd)
-            if self._process.session and self._channel is not None:
+            if self._process.session and self._process.shell != "kernel" and self._channel is not None:
                 code = self._live_on(self._channel, code, module)
         finally:
             _finish(code)

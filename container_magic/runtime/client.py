@@ -95,8 +95,8 @@ def zygote_for_one(preload: tuple[str, ...] = ()) -> Zygote:
 
 def modules_of(process: Process) -> tuple[str, ...]:
     """Return what a zygote has imported that is to fork such a process."""
-    shell = (handshake.IPYTHON_SHELL,) if process.shell == "ipython" else ()
-    return (*shell, *process.preload)
+    shells = {"ipython": (handshake.IPYTHON_SHELL,), "kernel": (handshake.KERNEL_SHELL,)}
+    return (*shells.get(process.shell, ()), *process.preload)
 
 
 def shutdown() -> None:

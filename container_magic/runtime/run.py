@@ -9,7 +9,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ from container_magic.runtime.intake import Intake
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.logs import OutputLog
 from container_magic.runtime.pool import pool_key
+from container_magic.runtime.request import RunRequest
 from container_magic.runtime.stem import Stem, forked_stem
 from container_magic.runtime.sweep import await_end
 from container_magic.runtime.worker import Worker, as_error
@@ -42,8 +43,6 @@ from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:
     from container_magic.languages.complaint import Complaint
-    from container_magic.runtime.variables import Variables
-    from container_magic.sanitize import HtmlMode
 
 _LIMITS_IN_WORDS = {
     "memory": "its memory limit was reached",
@@ -52,27 +51,6 @@ _LIMITS_IN_WORDS = {
     "output": "a cell wrote more than anybody can want",
     "idle": "it has waited too long for a cell",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRequest:
-    """What to run: the spec, the source (``None`` for a command), and what it reads on standard input.
-
-    ``stdin`` is that, or a descriptor that stays the caller's, and open; None = /dev/null. ``warm`` is how
-    many containers like this one are to wait for the next runs.
-    """
-
-    spec: ContainerSpec
-    code: bytes | None
-    stdin: bytes | int | None = None
-    warm: int = 0
-    html: HtmlMode = "safe"
-    out_files: tuple[str, ...] = ()
-    """Globs of the files that are written to the working directory after the end."""
-    variables: Variables | None = None
-    """What the code is given and what is wanted of it; closed when it has it, or when it cannot have it."""
-    once: bool = False
-    """Whether a zygote is started for this run alone."""
 
 
 class Run:
@@ -111,7 +89,7 @@ class Run:
         self.session_usage: Usage | None = None
         self._hears = True
         """Whether an interrupt meets the code: before, it would be lost."""
-        self._interrupt_waits = False
+        self._interrupt_waits = self._begun_said = False
         self._interrupts = 0
         self._delivery: Delivery | None = None
         self._poll = select.epoll()
@@ -183,12 +161,17 @@ class Run:
         self._request = request
         self._started = self._exited = self._alive = False
         self._interrupts = 0
-        self._hears = self._interrupt_waits = False  # between two cells the interpreter ignores Ctrl-C
+        # between two cells the interpreter ignores Ctrl-C; a kernel looks after that itself
+        self._hears, self._interrupt_waits = request.spec.process.shell == "kernel", False
         self._log = OutputLog()
         self._idle_seconds = self._on_idle = None
         if self._created is not None:  # each cell's events begin with it: its report names container and limits
             self._events.append(self._created)
         self._worker.next_cell(request.spec.watch.wall_seconds)
+
+    def end_cell(self, exit_code: int) -> None:
+        """Say that a kernel's cell is over, whose end is not said on the channel."""
+        self._worker.command("done", code=exit_code)
 
     def is_alive(self) -> bool:
         """Whether a session waits for its next cell; ``ended_because`` says why not."""
@@ -228,7 +211,13 @@ class Run:
         else:
             self._interrupt_waits = True
 
+    @property
+    def begun(self) -> bool:
+        """Whether a kernel has its sockets ready."""
+        return self._begun_said
+
     def _hear_begun(self) -> None:
+        self._begun_said = True
         if not self._hears:
             self._hears = True
             if self._interrupt_waits:
@@ -347,7 +336,7 @@ class Run:
         elif isinstance(event, Started):
             self._started = True
             self._intake.listen()  # not before: the first output comes after the news that the code runs
-            if self._cells:
+            if self._cells and self._request.spec.process.shell != "kernel":
                 request = self._request
                 output_bytes = request.spec.watch.output_bytes
                 self._intake.execute(request.code or b"", request.html, output_bytes, request.variables)

@@ -91,6 +91,9 @@ class SessionWatcher(Watcher):
             self._end_cell(frame["code"])
         elif not self._is_idle or operation == "kill":
             super()._command(operation, frame)
+        elif operation == "interrupt" and self._watch.interrupt_seconds is None:
+            self._interrupt()
+            self._interrupted = False
 
     def _means_us(self, frame: dict[str, Any]) -> bool:
         return super()._means_us(frame) or frame.get("op") == "cell"

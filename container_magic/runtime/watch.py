@@ -23,7 +23,6 @@ from container_magic.runtime.measure import Gauge
 from container_magic.runtime.shortage import Shortages
 from container_magic.spec import Watch
 
-INTERRUPT_SECONDS = 2.0
 _SAMPLE_SECONDS = 0.05
 _SAMPLES = 64
 _SHORTEST_CHECK_SECONDS = 0.005
@@ -179,8 +178,9 @@ class Watcher:
     def _interrupt(self) -> None:
         """First SIGINT to the payload's group, a while later SIGKILL for all."""
         self._interrupted = True
-        if self._interrupt_deadline == float("inf"):
-            self._interrupt_deadline = time.monotonic() + INTERRUPT_SECONDS
+        seconds = self._watch.interrupt_seconds
+        if seconds is not None and self._interrupt_deadline == float("inf"):
+            self._interrupt_deadline = time.monotonic() + seconds
         try:
             self._sync.send(handshake.SIGNAL + bytes([signal.SIGINT]))
         except OSError:

@@ -15,7 +15,8 @@ from container_magic.events import Exited, Failed
 from container_magic.options.standard_input import StandardInput, standard_input
 from container_magic.report import ReportBuilder, RunReport
 from container_magic.runtime.pool import MOST_WAITING
-from container_magic.runtime.run import Run, RunRequest
+from container_magic.runtime.request import RunRequest
+from container_magic.runtime.run import Run
 from container_magic.verbs.run import request_for
 
 _MOST_WORKERS = 64

@@ -11,7 +11,8 @@ from container_magic.events import Event, until_exited
 from container_magic.options import for_command, for_shell, from_keywords
 from container_magic.plan import Plan
 from container_magic.report import ReportBuilder, RunReport
-from container_magic.runtime.run import Run, RunRequest, plan_for
+from container_magic.runtime.request import RunRequest
+from container_magic.runtime.run import Run, plan_for
 from container_magic.spec import ContainerSpec, ShellName
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from container_magic.options import for_shell, from_keywords
 from container_magic.options.table import OPTIONS
 from container_magic.report import ReportBuilder, RunReport
 from container_magic.runtime.interrupts import interruptible
-from container_magic.runtime.run import Run, RunRequest
+from container_magic.runtime.request import RunRequest
+from container_magic.runtime.run import Run
 from container_magic.spec import ContainerSpec
 from container_magic.verbs.run import variables_for
 

@@ -8,7 +8,8 @@ import container_magic as cm
 from container_magic.events import Cleared, Displayed, Output
 from container_magic.options import for_shell, from_keywords
 from container_magic.runtime import client
-from container_magic.runtime.run import Run, RunRequest
+from container_magic.runtime.request import RunRequest
+from container_magic.runtime.run import Run
 
 # finds the channel as an attacker would: there is no other socket
 HOSTILE = """

@@ -47,7 +47,7 @@ UPWARD_BY_NAME = {("report", "display")}
 NOTEBOOK_PACKAGES = {"IPython", "ipykernel", "traitlets"}
 # IPython's shells inside, loaded by the zygote of their cells or by the notebook, beside the environment's own modules:
 # named, never imported by another module.
-IPYTHON_SHELLS = tuple(f"{NAME}.process.{name}_shell" for name in ("ipython", "contained", "live"))
+IPYTHON_SHELLS = tuple(f"{NAME}.process.{name}_shell" for name in ("ipython", "contained", "live", "kernel"))
 # What runs where no site-packages are: boot, zygote, supervisor, init and payload.
 ISOLATED_ENTRIES = (f"{NAME}.process.boot", f"{NAME}.process.child", f"{NAME}.runtime.server")
 

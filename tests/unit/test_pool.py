@@ -24,14 +24,17 @@ class Waiting:
         self.go_on.set()
 
     def settle(self) -> None:
+        """Take note of nothing."""
         self.at_settle.set()
         assert self.go_on.wait(10)
 
     def close(self) -> None:
+        """Be lost."""
         self.lost = True
 
 
 def test_worker_taken_while_the_pool_is_closed_is_not_closed() -> None:
+    """Whoever takes it first has it, and whoever ends the pool waits until it is taken."""
     pool, worker = Pool(), Waiting()
     pool.put("key", cast(Worker, worker), 1)
     worker.go_on.clear()
@@ -50,6 +53,7 @@ def test_worker_taken_while_the_pool_is_closed_is_not_closed() -> None:
 
 
 def test_worker_put_into_a_closed_pool_is_closed() -> None:
+    """A run that outlives its zygote's pool leaves no supervisor behind."""
     pool, worker = Pool(), Waiting()
     pool.close()
     assert pool.put("key", cast(Worker, worker), 1) == 0
