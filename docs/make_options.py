@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from container_magic.options import OPTIONS, PROFILES, Option
+from container_magic.options.for_kernel import default_of
 from container_magic.options.help import described
 
 TARGET = Path(__file__).with_name("options.md")
@@ -14,9 +15,10 @@ HEAD = """\
 
 Written by `docs/make_options.py` from the option table in `container_magic/options/table.py`; edit that.
 
-The same options are taken by `%%contain` in a notebook, by `contain run` on the command line and, as keywords, by
-`container_magic.run()`: the keyword is the long option with `_` for `-`, without the dashes (`cpu_time="5s"`). Every
-option of `%%contain` is also a default in IPython's configuration (`c.ContainMagics.mem = "512M"`).
+The same options are taken by `%%contain` in a notebook, by `contain run` on the command line, by the kernels that
+`contain kernel install` makes ([how-to-kernel.md](how-to-kernel.md)) and, as keywords, by `container_magic.run()`: the
+keyword is the long option with `_` for `-`, without the dashes (`cpu_time="5s"`). Every option of `%%contain` is also a
+default in IPython's configuration (`c.ContainMagics.mem = "512M"`).
 
 What is said closer to the run wins: built-in defaults < `--profile` < defaults of the session (`%contain --mem 512M`,
 the configuration) < the options of the run itself. Repeatable options add up; a later one for the same variable, the
@@ -29,7 +31,7 @@ same place inside, the same limit or the same device replaces an earlier one.
 An option that is unknown or malformed is an error, and so is one that this host cannot enforce (unless
 `--best-effort`): nothing is started. Defaults that a host cannot enforce are recorded in the report as downgrades.
 """
-PLACES = {"magic": "`%%contain`", "cli": "`contain run`", "api": "Python"}
+PLACES = {"magic": "`%%contain`", "cli": "`contain run`", "api": "Python", "kernel": "a kernel"}
 
 
 def markdown() -> str:
@@ -49,11 +51,17 @@ def _row(option: Option) -> str:
     keyword = ", ".join(f"`{word}`" for word in option.keywords) if "api" in option.fronts else ""
     meaning = "a set of defaults, see below" if option.name == "--profile" else described(option)
     if len(option.fronts) < len(PLACES):
-        meaning += f"; only for {' and '.join(PLACES[front] for front in PLACES if front in option.fronts)}"
+        meaning += f"; only for {_enumerated([PLACES[front] for front in PLACES if front in option.fronts])}"
+    if "kernel" in option.fronts and default_of(option, "kernel") != option.default:
+        meaning += f"; default of a kernel: {default_of(option, 'kernel')}"
     if option.not_on_cli:
         meaning += f"; `{option.not_on_cli[0]}` is CODE on the command line"
     cells = (spelled, keyword, meaning, ", ".join(f"`{example}`" for example in option.examples))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _enumerated(words: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _profiles() -> str:

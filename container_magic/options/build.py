@@ -10,6 +10,7 @@ from typing import Any, Literal
 from container_magic.errors import OptionError
 from container_magic.languages import LANGUAGES
 from container_magic.options.command_line import key_of, parse_line, see_help, shorten
+from container_magic.options.for_kernel import default_of
 from container_magic.options.layers import Layer, is_range, layer_of
 from container_magic.options.option import Front
 from container_magic.options.profiles import PROFILES
@@ -18,7 +19,19 @@ from container_magic.spec import ContainerSpec, Process, Resources, Root, Watch
 from container_magic.units import Cpus, format_cpuset, format_size
 
 _PARTS = {"process": Process, "root": Root, "resources": Resources, "watch": Watch}
-_OWN_FIELDS = ("warm", "html", "session", "snapshot", "result", "report", "quiet", "dry_run", "report_file", "code")
+_OWN_FIELDS = (
+    "warm",
+    "html",
+    "session",
+    "snapshot",
+    "result",
+    "report",
+    "quiet",
+    "dry_run",
+    "report_file",
+    "code",
+    "allow_widgets",
+)
 _OWN_LISTS = ("inputs", "outputs", "out_files")
 _NOT_IN_A_SNAPSHOT = ("session", "lang", "interpreter", "preload", "input")
 _ALTERNATIVES = {"lang": "interpreter", "interpreter": "lang", "stdin": "stdin_file", "stdin_file": "stdin"}
@@ -52,6 +65,8 @@ class RunOptions:
     """Names of the variables that are wanted of it."""
     code: str | None = None
     """What ``-c`` said on the command line."""
+    allow_widgets: bool = False
+    """Whether the standard widgets of a kernel may talk to the page."""
     stdin: bytes | None = field(default=None, repr=False)
     """What the code reads on standard input; None = nothing was said of it."""
 
@@ -121,7 +136,7 @@ def _remembered(
 def _from_keywords(keywords: Mapping[str, Any], defaults: Mapping[str, Any], front: Front) -> RunOptions:
     given, session = layer_of(keywords, front), layer_of(defaults, front)
     merged = _Merged()
-    merged.add(_builtin(), explicit=False)
+    merged.add(_builtin(front), explicit=False)
     # a profile named on the line is a wish of the line: the session's `--net host` must not undo `--profile strict`
     if "profile" in given.scalars:
         session.scalars.pop("profile", None)
@@ -133,8 +148,9 @@ def _from_keywords(keywords: Mapping[str, Any], defaults: Mapping[str, Any], fro
 
 
 @functools.cache
-def _builtin() -> Layer:
-    return layer_of({key_of(option): option.default for option in OPTIONS if option.default is not None}, "magic")
+def _builtin(front: Front) -> Layer:
+    defaults = {key_of(option): default_of(option, front) for option in OPTIONS if option.default is not None}
+    return layer_of(defaults, "magic")
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from container_magic.errors import OptionError
+from container_magic.options.for_kernel import why_not
 from container_magic.options.near import nearest
 from container_magic.options.option import Front, Option
 from container_magic.options.table import OPTIONS, options_of
@@ -20,7 +21,12 @@ _DASHES = "\0--"
 """Stands for ``--`` inside argparse, whose own treatment of it differs between Python 3.11 and 3.13 (gh-59317).
 No argument can be this word: a NUL ends it on a command line, and every option refuses one."""
 
-_FRONT_NAMES: dict[Front, str] = {"magic": "%%contain", "cli": "contain run", "api": "a Python call"}
+_FRONT_NAMES: dict[Front, str] = {
+    "magic": "%%contain",
+    "cli": "contain run",
+    "api": "a Python call",
+    "kernel": "contain kernel",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +137,8 @@ def _unknown(name: str, front: Front) -> str:
         return f"unknown option {name}; %%contain? shows the options"
     for option in OPTIONS:
         if name in option.names and front not in option.fronts:
+            if front == "kernel":
+                return why_not(name, option)
             owners = " and ".join(_FRONT_NAMES[owner] for owner in sorted(option.fronts))
             return f"{name} is not an option of {_FRONT_NAMES[front]}, only of {owners}"
     near = nearest(name, [spelling for option in options_of(front) for spelling in option.names_on(front)])
@@ -139,7 +147,12 @@ def _unknown(name: str, front: Front) -> str:
 
 def see_help(front: Front) -> str:
     """Return where the options of ``front`` are listed."""
-    return {"magic": "%%contain? shows all", "cli": "contain run --help shows all", "api": "see docs/options.md"}[front]
+    return {
+        "magic": "%%contain? shows all",
+        "cli": "contain run --help shows all",
+        "api": "see docs/options.md",
+        "kernel": "contain kernel install --help shows all",
+    }[front]
 
 
 def shorten(value: object) -> str:

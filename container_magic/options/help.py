@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from container_magic.options.for_kernel import default_of
 from container_magic.options.option import Front, Option
 from container_magic.options.table import options_of
 
@@ -18,9 +19,10 @@ def help_text(front: Front) -> str:
     return "\n\n".join("\n".join([f"{title}:", *lines]) for title, lines in sections.items()) + "\n"
 
 
-def described(option: Option) -> str:
+def described(option: Option, front: Front = "magic") -> str:
     """Return the help of ``option`` with its default and whether it may be repeated."""
-    more = [f"default: {option.default}"] if option.default is not None else []
+    default = default_of(option, front)
+    more = [f"default: {default}"] if default is not None else []
     more += ["may be repeated"] if option.repeatable else []
     return option.help + (f" ({', '.join(more)})" if more else "")
 
@@ -37,7 +39,7 @@ def _lines(option: Option, front: Front) -> list[str]:
     example = f"; example: {option.name}{_UNBREAKABLE}{option.examples[0]}" if option.examples else ""
     wrapped = [
         line.replace(_UNBREAKABLE, " ")
-        for line in textwrap.wrap(described(option) + example, _WIDTH - _COLUMN, break_on_hyphens=False)
+        for line in textwrap.wrap(described(option, front) + example, _WIDTH - _COLUMN, break_on_hyphens=False)
     ]
     head = f"  {spelled(option, front)}"
     if len(head) + 2 > _COLUMN:

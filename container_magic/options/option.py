@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Front = Literal["magic", "cli", "api"]
-"""Where options come from: ``%%contain`` lines, ``contain run``, keywords of the Python functions."""
+Front = Literal["magic", "cli", "api", "kernel"]
+"""Where options come from: ``%%contain`` lines, ``contain run``, keywords of Python functions, ``contain kernel``."""
 
 Completes = Literal["", "path", "volume", "cpus", "variables"]
 
-EVERYWHERE: frozenset[Front] = frozenset({"magic", "cli", "api"})
+EVERYWHERE: frozenset[Front] = frozenset({"magic", "cli", "api", "kernel"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,4 +63,4 @@ class Option:
 
     def names_on(self, front: Front) -> tuple[str, ...]:
         """Return the spellings that ``front`` accepts."""
-        return tuple(name for name in self.names if front != "cli" or name not in self.not_on_cli)
+        return tuple(name for name in self.names if front not in ("cli", "kernel") or name not in self.not_on_cli)

@@ -136,7 +136,7 @@ def test_no_option_parses_and_does_nothing(option, tmp_path, monkeypatch):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "1.in").write_text("3 4\n")
     monkeypatch.setenv("LANG", "C")
-    front = "magic" if "magic" in option.fronts else "cli"
+    front = next(front for front in ("magic", "cli", "kernel") if front in option.fronts)
     base = ["--mem", "100M"] if option.name == "--memory-swap" else []
     words = [[option.names_on(front)[0], *([example] if example else [])] for example in option.examples or ("",)]
     outcomes = [without_explicit(options.from_argv([*base, *argv], front)) for argv in words]
@@ -564,7 +564,7 @@ def test_arguments_reach_code_in_its_languages_way():
 
 def test_names_and_keywords_are_unique_on_every_front():
     """No two options share a spelling."""
-    for front in ("magic", "cli", "api"):
+    for front in ("magic", "cli", "api", "kernel"):
         names = [name for option in options.options_of(front) for name in option.names_on(front)]
         assert len(names) == len(set(names))
     keywords = [keyword for option in options.OPTIONS for keyword in option.keywords]
@@ -573,7 +573,7 @@ def test_names_and_keywords_are_unique_on_every_front():
 
 def test_help_lists_every_option_of_its_front_and_no_other():
     """The help of magic and command line come from the table, at most 100 characters wide."""
-    for front in ("magic", "cli"):
+    for front in ("magic", "cli", "kernel"):
         text = options.help_text(front)
         assert max(map(len, text.splitlines())) <= 100
         for option in options.OPTIONS:
