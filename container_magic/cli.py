@@ -51,23 +51,6 @@ Exit status: the program's own; 124 wall or CPU time limit; 125 contain failed;
 126 cannot be invoked; 127 not found; 128+N ended by signal N; 130 interrupted;
 137 memory limit.
 """
-_DOCTOR_HELP = """\
-usage: contain doctor [--self-test] [--format json]
-
-Show what this host can enforce, one line each, with the remedy for what it cannot.
-
-  --self-test     attack containers on this host from inside instead: held, FAILED or not applicable, a line each;
-                  the exit status is 1 when an attack was not held
-  --format json   the same as JSON
-"""
-_LOGS_HELP = """\
-usage: contain logs [--raw] [ID]
-
-Show the whole output of a run that wrote more than --max-output; without ID, of the last such run. Standard output
-and error stand as they came, escape sequences reduced to colours.
-
-  --raw  the bytes as they were written: what a program writes can make a terminal do more than show text
-"""
 _VERSION_HELP = "usage: contain version\n\nShow the version.\n"
 
 
@@ -133,11 +116,12 @@ def _completion(words: Sequence[str]) -> int:
 
 
 def _answer_shell() -> None:
+    from container_magic.kernel.command import completions
     from container_magic.shell_completion import answer
     from container_magic.verbs.logs import kept_ids
 
     with contextlib.suppress(ContainError):  # without argcomplete there is nothing to offer
-        answer({name: verb.words for name, verb in VERBS.items()}, kept_ids)
+        answer({name: verb.words for name, verb in VERBS.items()}, kept_ids, completions())
 
 
 def _help() -> str:
@@ -172,10 +156,10 @@ def _refuse_words(words: Sequence[str]) -> None:
 
 
 def _doctor(words: Sequence[str]) -> int:
-    if "--help" in words:
-        return _say(_DOCTOR_HELP)
-    from container_magic.verbs.doctor_words import parse_words
+    from container_magic.verbs.doctor_words import HELP, parse_words
 
+    if "--help" in words:
+        return _say(HELP)
     asked = parse_words(words)
     if asked.self_test:
         return _self_test(json_format=asked.json_format)
@@ -186,12 +170,12 @@ def _doctor(words: Sequence[str]) -> int:
 
 
 def _logs(words: Sequence[str]) -> int:
-    if "--help" in words:
-        return _say(_LOGS_HELP)
     from container_magic.display.streams import StreamDecoder
     from container_magic.events import Output
-    from container_magic.verbs.logs import find_log, parse_words, read
+    from container_magic.verbs.logs import HELP, find_log, parse_words, read
 
+    if "--help" in words:
+        return _say(HELP)
     name, raw = parse_words(words)
     decoder = StreamDecoder()
     for data in read(find_log(name)):
@@ -210,6 +194,12 @@ def _self_test(*, json_format: bool) -> int:
     if json_format:
         _say(outcomes_json(outcomes) + "\n")
     return EXIT_SELF_TEST_FAILED if any(outcome.result == "FAILED" for outcome in outcomes) else 0
+
+
+def _kernel(words: Sequence[str]) -> int:
+    from container_magic.kernel.command import kernel, start
+
+    return start(words[1:]) if list(words[:1]) == ["start"] and "--help" not in words else _say(kernel(words))
 
 
 def _run(words: Sequence[str]) -> int:
@@ -439,6 +429,7 @@ def _complain(error: ContainError) -> int:
 VERBS: dict[str, Verb] = {
     "run": Verb(summary="run a file, code or a command in a container", main=_run),
     "doctor": Verb(summary="show what this host can enforce", main=_doctor, words=("--self-test", "--format")),
+    "kernel": Verb(summary="make kernels that run whole notebooks in containers", main=_kernel),
     "logs": Verb(summary="show the whole output of a run that wrote too much", main=_logs, words=("--raw",)),
     "version": Verb(summary="show the version", main=_version),
 }

@@ -280,6 +280,12 @@ def _doctor(words: list[str]) -> str:
     return checks_json(doctor()) if asked.json_format else checks_text(doctor())
 
 
+def _kernel(words: list[str]) -> str:
+    from container_magic.kernel.command import kernel
+
+    return kernel(words).rstrip("\n")
+
+
 def _logs(words: list[str]) -> str:
     from container_magic.runtime.output import OutputGate
     from container_magic.verbs.logs import find_log, parse_words, read
@@ -323,6 +329,7 @@ def _stop(words: list[str]) -> str:
 
 _VERBS: dict[str, Callable[[list[str]], str]] = {
     "doctor": _doctor,
+    "kernel": _kernel,
     "logs": _logs,
     "sessions": _sessions,
     "stop": _stop,
@@ -360,6 +367,8 @@ def _candidates(words: list[str], current: str) -> list[str]:
 def _verb_words(verb: str, last: str) -> list[str]:
     if verb == "doctor":
         return ["json"] if last == "--format" else ["--format", "--self-test"]
+    if verb == "kernel":
+        return ["install", "list", "remove"] if last == "kernel" else []
     if verb == "logs":
         from container_magic.verbs.logs import kept_ids
 

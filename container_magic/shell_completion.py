@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from container_magic.errors import HostError, OptionError
 from container_magic.options import options_of
-from container_magic.options.completion import value_words
+from container_magic.options.completion import paths, value_words
 from container_magic.options.near import nearest
-from container_magic.options.option import Option
+from container_magic.options.option import Front, Option
 
 SHELLS = ("bash", "zsh", "fish")
+_DIRECTORIES = ("--prefix", "--dir")
 
 
 def shell_script(shell: str) -> str:
@@ -33,12 +35,27 @@ def shell_script(shell: str) -> str:
     return script
 
 
-def answer(verbs: Mapping[str, tuple[str, ...]], names: Callable[[], Iterable[str]]) -> None:
+Names = Callable[[], Iterable[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelWord:
+    """A word behind ``kernel``: its own options, whether it takes those of a kernel too, and names it can be given."""
+
+    words: tuple[str, ...] = ()
+    options: bool = False
+    names: Names | None = None
+
+
+def answer(
+    verbs: Mapping[str, tuple[str, ...]], names: Names, kernel_words: Mapping[str, KernelWord] | None = None
+) -> None:
     """Tell the shell what may stand at its cursor, and end the process.
 
     Args:
         verbs: The verbs, and the words that each but ``run`` takes.
         names: Gives the containers that have a log.
+        kernel_words: What may stand behind ``kernel``.
 
     Raises:
         HostError: argcomplete is not installed.
@@ -50,26 +67,46 @@ def answer(verbs: Mapping[str, tuple[str, ...]], names: Callable[[], Iterable[st
     parser.add_argument("--completion", choices=SHELLS)
     found = parser.add_subparsers()
     for verb, words in verbs.items():
-        below = found.add_parser(verb, add_help=False, allow_abbrev=False)
-        below.add_argument("--help", action="store_true")
-        for word in words:
-            if word == "--format":
-                below.add_argument(word, choices=("json",))
-            else:
-                below.add_argument(word, action="store_true")
+        below = _add(found, verb, words)
         if verb == "run":
-            _add_run(below, argcomplete.FilesCompleter())
+            _add_options(below, "cli")
+            _with(below.add_argument("rest", nargs="*"), argcomplete.FilesCompleter())
         elif verb == "logs":
             _with(below.add_argument("id", nargs="?"), lambda **_: list(names()))
+        elif verb == "kernel":
+            _add_kernel(below, kernel_words or {})
     argcomplete.autocomplete(parser, always_complete_options="long")
 
 
-def _add_run(parser: argparse.ArgumentParser, files: Any) -> None:
-    for option in options_of("cli"):
-        action = parser.add_argument(*option.names_on("cli"), action="store_true" if option.flag else "append")
+def _add(found: Any, verb: str, words: Iterable[str]) -> argparse.ArgumentParser:
+    below: argparse.ArgumentParser = found.add_parser(verb, add_help=False, allow_abbrev=False)
+    below.add_argument("--help", action="store_true")
+    for word in words:
+        if word == "--format":
+            below.add_argument(word, choices=("json",))
+        elif word in _DIRECTORIES:
+            _with(below.add_argument(word), lambda prefix, **_: paths(prefix))
+        else:
+            below.add_argument(word, action="store_true")
+    return below
+
+
+def _add_options(parser: argparse.ArgumentParser, front: Front) -> None:
+    for option in options_of(front):
+        action = parser.add_argument(*option.names_on(front), action="store_true" if option.flag else "append")
         if not option.flag:
             _with(action, _completer(option))
-    _with(parser.add_argument("rest", nargs="*"), files)
+
+
+def _add_kernel(parser: argparse.ArgumentParser, words: Mapping[str, KernelWord]) -> None:
+    found = parser.add_subparsers()
+    for name, word in words.items():
+        below = _add(found, name, word.words)
+        if word.options:
+            _add_options(below, "kernel")
+        if word.names is not None:
+            names = word.names
+            _with(below.add_argument("name", nargs="?"), lambda names=names, **_: list(names()))
 
 
 def _completer(option: Option) -> Callable[..., list[str]]:

@@ -35,7 +35,12 @@ def sessions_text(sessions: Sequence[SessionInfo]) -> str:
     if not sessions:
         return "no sessions; %%contain --session NAME begins one"
     head = ("NAME", "CONTAINER ID", "CELLS", "CPU", "MEMORY PEAK", "IDLE", "STATUS")
-    table = [head, *(_session_row(session) for session in sessions)]
+    return columns(head, [_session_row(session) for session in sessions])
+
+
+def columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return ``rows`` below ``head``, each column as wide as its widest cell, the last as it is."""
+    table = [head, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(head) - 1)]
     return "\n".join(
         "   ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in table

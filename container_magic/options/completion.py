@@ -37,7 +37,7 @@ def _option(name: str, front: Front) -> Option | None:
 def value_words(option: Option, current: str, variables: Iterable[str] = ()) -> list[str]:
     """Return the values of ``option`` that begin with ``current``, as far as they can be listed."""
     if option.completes == "path":
-        return _paths(current)
+        return paths(current)
     if option.completes == "volume":
         return _volumes(current)
     if option.completes == "cpus":
@@ -67,12 +67,12 @@ def _volumes(current: str) -> list[str]:
     """Return ``SRC``, then nothing (a place inside is free), then ``ro`` and ``rw``."""
     parts = current.split(":")
     if len(parts) == 1:
-        return _paths(current)
+        return paths(current)
     head = current[: current.rfind(":") + 1]
     return [word for word in (f"{head}ro", f"{head}rw") if word.startswith(current)] if len(parts) == 3 else []
 
 
-def _paths(current: str) -> list[str]:
+def paths(current: str) -> list[str]:
     """Return the paths that begin with ``current``, directories with a slash; hidden ones only when asked for."""
     head, base = current[: current.rfind("/") + 1], current[current.rfind("/") + 1 :]
     try:

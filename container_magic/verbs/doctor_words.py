@@ -7,6 +7,16 @@ from dataclasses import dataclass
 
 from container_magic.errors import OptionError
 
+HELP = """\
+usage: contain doctor [--self-test] [--format json]
+
+Show what this host can enforce, one line each, with the remedy for what it cannot.
+
+  --self-test     attack containers on this host from inside instead: held, FAILED or not applicable, a line each;
+                  the exit status is 1 when an attack was not held
+  --format json   the same as JSON
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorWords:

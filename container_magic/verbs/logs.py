@@ -8,7 +8,16 @@ from collections.abc import Iterator, Sequence
 from container_magic.errors import NotFoundError, OptionError
 from container_magic.runtime.logs import Log, kept_logs, read_log
 
-__all__ = ["Log", "find_log", "kept_ids", "parse_words", "read"]
+__all__ = ["HELP", "Log", "find_log", "kept_ids", "parse_words", "read"]
+
+HELP = """\
+usage: contain logs [--raw] [ID]
+
+Show the whole output of a run that wrote more than --max-output; without ID, of the last such run. Standard output
+and error stand as they came, escape sequences reduced to colours.
+
+  --raw  the bytes as they were written: what a program writes can make a terminal do more than show text
+"""
 
 
 def parse_words(words: Sequence[str]) -> tuple[str, bool]:

@@ -195,14 +195,14 @@ def test_import_time_graph_has_no_cycle():
 
 
 def test_notebook_packages_stay_in_the_front():
-    """IPython, ipykernel and traitlets are imported by magics.py and display/ only, and by the shell inside."""
+    """IPython, ipykernel and traitlets are imported by magics.py, display/ and kernel/ only, and by the shell inside."""
     users = {
         found.importer
         for module in PATHS
         for found in imports_of(module)
         if found.target.partition(".")[0] in NOTEBOOK_PACKAGES and module not in IPYTHON_SHELLS
     }
-    assert {unit_of(user) for user in users} - {""} <= {"magics", "display"}
+    assert {unit_of(user) for user in users} - {""} <= {"magics", "display", "kernel"}
 
 
 @pytest.mark.parametrize("module", sorted(PATHS))
