@@ -109,10 +109,16 @@ def complete_in_shell(line, tmp_path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("contain ", {"run", "doctor", "logs", "version", "--help", "--version", "--completion"}),
+        ("contain ", {"run", "doctor", "kernel", "logs", "version", "--help", "--version", "--completion"}),
         ("contain --completion ", {"bash", "zsh", "fish"}),
         ("contain doctor --s", {"--self-test"}),
         ("contain doctor --format ", {"json"}),
+        ("contain kernel ", {"install", "list", "remove", "start", "--help"}),
+        ("contain kernel install --disp", {"--display-name"}),
+        ("contain kernel install --report ", {"line", "full", "none"}),
+        ("contain kernel install --allow", {"--allow-widgets"}),
+        ("contain kernel start --out", set()),
+        ("contain kernel list --format ", {"json"}),
         ("contain run --cpu-t", {"--cpu-time"}),
         ("contain run --net ", {"none", "host"}),
         ("contain run --quiet --lang pe", {"perl"}),
