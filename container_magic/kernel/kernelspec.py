@@ -74,6 +74,14 @@ def launcher_command() -> list[str]:
     return [script] if _is_our_script(script) else [os.path.abspath(sys.executable), "-P", "-m", "container_magic"]
 
 
+def own_words_of(argv: Sequence[str]) -> int:
+    """Return how many words of ``argv`` stand before the options when it starts a kernel of ours; 0 = it does not."""
+    module = [*argv[:1], "-P", "-m", MARK, *_START]
+    if list(argv[: len(module)]) == module:
+        return len(module)
+    return 3 if list(argv[1:3]) == _START and _is_our_script(argv[0]) else 0
+
+
 def _is_our_script(path: str) -> bool:
     try:
         with open(path, "rb") as file:

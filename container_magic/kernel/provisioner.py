@@ -15,7 +15,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import List, Unicode, Union
 
 from container_magic.errors import HostError, OptionError
-from container_magic.kernel.kernelspec import launcher_command
+from container_magic.kernel.kernelspec import launcher_command, own_words_of
 from container_magic.kernel.options import CONNECTION_FILE_NAMES, check_words
 from container_magic.options import parse_line, split_line
 from container_magic.options.command_line import shorten
@@ -87,9 +87,13 @@ class ContainerProvisioner(LocalProvisioner):
 def contained(argv: Sequence[str], words: Sequence[str]) -> list[str]:
     """Return the launcher's command for the command of a Python kernel, with ``words`` as its options.
 
+    A kernel of ``contain kernel install`` has ``words`` before its own, which so win.
+
     Raises:
         OptionError: It is another command, or says something that would be lost.
     """
+    if begin := own_words_of(argv):
+        return [*argv[:begin], *words, *argv[begin:]]
     interpreter, module, rest = _parts(argv)
     if rest[:1] == ["-f"] and len(rest) > 1:
         file, behind = rest[1], rest[2:]

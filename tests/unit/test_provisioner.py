@@ -110,6 +110,18 @@ def test_python_of_the_kernelspec_is_kept():
         assert contained([name, "-m", "ipykernel_launcher", "-f", "x"], [])[:-4] == launcher_command()
 
 
+def test_kernel_of_contain_keeps_its_own_options():
+    """Where the provisioner is the default of a server, its options are the ones that a kernel does not say itself."""
+    own = ["kernel", "start", "--mem", "2G", "-f", "x"]
+    for begin in (launcher_command(), ["/other/python", "-P", "-m", "container_magic"]):
+        found = contained([*begin, *own], ["--mem", "1G", "--pids", "64"])
+        assert found == [*begin, "kernel", "start", "--mem", "1G", "--pids", "64", "--mem", "2G", "-f", "x"]
+    resources = parse_kernel(found[found.index("start") + 1 :]).spec.resources
+    assert (resources.memory_bytes, resources.pids) == (2**31, 64)
+    with pytest.raises(OptionError, match="cannot be put into a container"):
+        contained(["/bin/sh", *own], [])
+
+
 @pytest.mark.parametrize(
     "argv",
     [
