@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``contain`` with ``argv`` (default: the process's own) and return its exit code."""
     if argv is None and "_ARGCOMPLETE" in os.environ:  # the shell asks: somebody pressed Tab
         _answer_shell()
-    if argv is None and sys.argv[1:2] == ["run"]:
+    if argv is None and (sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["kernel", "start"]):
         # this process is ours, has no thread yet, and what it imports now leaves no garbage
         launch.begin_early()
         gc.disable()

@@ -195,7 +195,7 @@ def test_import_time_graph_has_no_cycle():
 
 
 def test_notebook_packages_stay_in_the_front():
-    """IPython, ipykernel and traitlets are imported by magics.py, display/ and kernel/ only, and by the shell inside."""
+    """IPython, ipykernel and traitlets are imported by the front ends only, and by the shell inside."""
     users = {
         found.importer
         for module in PATHS

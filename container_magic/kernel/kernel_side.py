@@ -1,0 +1,157 @@
+"""The relay's side of the kernel inside: its sockets, found through a descriptor of the container's root.
+
+Whoever owns the inside may put whatever there under these names; the relay looks at one name in one directory at a
+time, follows no link, and lets ZeroMQ connect to the very inode that it has looked at. What comes is bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import Any, Literal
+
+import msgspec
+import zmq
+
+from container_magic.errors import InternalError
+from container_magic.kernel.message import Message
+from container_magic.kernel.wire import Frames, Header, ParentHeader, Signer, WireError
+from container_magic.process.kernel_place import DIRECTORY, socket_name
+
+KernelChannel = Literal["shell", "iopub", "control", "stdin"]
+CHANNELS: tuple[KernelChannel, ...] = ("iopub", "shell", "control", "stdin")
+"""The order in which they are read: what was published before a reply goes before it."""
+MOST_MESSAGE_BYTES = 128 * 1024 * 1024
+_MOST_PARTS = 256
+_MOST_WAITING = 64
+_KINDS = {"iopub": zmq.SUB, "shell": zmq.DEALER, "control": zmq.DEALER, "stdin": zmq.DEALER}
+# ipykernel asks for input over the stdin socket of who has sent the request, by the name of its shell socket
+_NAME = b"relay"
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_HEADER = msgspec.json.Decoder(Header)
+_PARENT = msgspec.json.Decoder(ParentHeader)
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+class KernelSide:
+    """Four sockets, connected to a kernel that says that it listens.
+
+    Args:
+        init_pid: The container's init, as the supervisor has said.
+        supervisor_pid: Its parent, by which it is told from another process that was given its number.
+        key: What the kernel signs with.
+        context: ZeroMQ's.
+
+    Raises:
+        InternalError: The sockets are not there, or the container is gone.
+    """
+
+    def __init__(self, init_pid: int, supervisor_pid: int, key: bytes, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        self._signer = Signer(key=key)
+        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self.version = ""
+        try:
+            self._inodes = _open_sockets(init_pid, supervisor_pid)
+        except OSError as error:
+            raise InternalError(f"the kernel's sockets cannot be reached: {error.strerror or error}") from error
+        for channel in CHANNELS:
+            socket = self._sockets[channel] = context.socket(_KINDS[channel])
+            socket.linger = 0
+            socket.rcvhwm = _MOST_WAITING
+            socket.maxmsgsize = MOST_MESSAGE_BYTES
+            if channel == "iopub":
+                socket.subscribe(b"")
+            else:
+                socket.identity = _NAME
+            socket.connect(f"ipc:///proc/self/fd/{self._inodes[channel]}")
+
+    def socket(self, channel: str) -> zmq.Socket[bytes]:
+        """Return a socket, to wait for it."""
+        return self._sockets[channel]
+
+    def send(self, channel: str, frames: Frames) -> None:
+        """Send what a client has sent, signed anew and without saying who that was."""
+        bare = Frames(
+            header=frames.header,
+            parent=frames.parent,
+            metadata=frames.metadata,
+            content=frames.content,
+            buffers=frames.buffers,
+        )
+        with contextlib.suppress(zmq.Again):  # thousands of requests wait in there: nobody waits for this one
+            self._sockets[channel].send_multipart(self._signer.pack(bare), zmq.NOBLOCK)
+
+    def receive(self, channel: str) -> tuple[Message, int] | None:
+        """Return the next message of a channel and its size in bytes, None when there is none.
+
+        Raises:
+            WireError: What came is none.
+        """
+        try:
+            parts = self._sockets[channel].recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        if len(parts) > _MOST_PARTS or sum(map(len, parts)) > MOST_MESSAGE_BYTES:
+            raise WireError("a message that is too large")
+        frames = self._signer.unpack(parts)
+        try:
+            header = _HEADER.decode(frames.header)
+            message = Message(
+                msg_type=header.msg_type,
+                msg_id=header.msg_id,
+                date=header.date,
+                parent_id=_PARENT.decode(frames.parent).msg_id,
+                metadata=_OBJECT.decode(frames.metadata),
+                content=_OBJECT.decode(frames.content),
+                buffers=frames.buffers,
+            )
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise WireError(f"a message that cannot be understood: {error}") from error
+        self.version = header.version
+        return message, frames.size_bytes
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for socket in self._sockets.values():
+            socket.close()
+        for fd in self._inodes.values():
+            os.close(fd)
+        self._inodes = {}
+
+
+def _open_sockets(init_pid: int, supervisor_pid: int) -> dict[str, int]:
+    """Return a descriptor of each socket's inode."""
+    with contextlib.ExitStack() as stack:
+        process = _opened(stack, f"/proc/{init_pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, None)
+        directory = _opened(stack, "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, process)
+        if _parent_of(process) != supervisor_pid:
+            raise OSError(0, "the container is gone")
+        for name in DIRECTORY:
+            directory = _opened(stack, name, _DIRECTORY, directory)
+        with contextlib.ExitStack() as found:
+            inodes = {channel: _open_socket(found, socket_name(channel), directory) for channel in CHANNELS}
+            found.pop_all()
+        return inodes
+
+
+def _opened(stack: contextlib.ExitStack, name: str, flags: int, directory: int | None) -> int:
+    fd = os.open(name, flags, dir_fd=directory)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _open_socket(stack: contextlib.ExitStack, name: str, directory: int) -> int:
+    fd = _opened(stack, name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, directory)
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        raise OSError(0, f"{name} is no socket")
+    return fd
+
+
+def _parent_of(process: int) -> int:
+    """Return the parent's pid, read through the directory of a process: a number given anew has another one."""
+    fd = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
+    try:
+        return int(os.read(fd, 4096).rpartition(b")")[2].split()[1])
+    finally:
+        os.close(fd)

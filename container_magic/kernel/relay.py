@@ -1,0 +1,400 @@
+"""The relay: messages go in as they came, and come out checked, filtered and counted; one thread, one poll loop."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from container_magic.display.text import report_line
+from container_magic.errors import ContainError
+from container_magic.events import Created, Deleted, Event, Exited, Failed, Output, Sampled
+from container_magic.kernel.cells import Cells
+from container_magic.kernel.client_side import ChannelName, ClientSide, Request, read_connection_file
+from container_magic.kernel.ending import error_content, exit_code
+from container_magic.kernel.figures import Meter, cell_metadata
+from container_magic.kernel.filter import Filter
+from container_magic.kernel.flood import FloodGate
+from container_magic.kernel.kernel_side import CHANNELS, KernelChannel, KernelSide
+from container_magic.kernel.message import Message
+from container_magic.kernel.wire import Frames, WireError
+from container_magic.report import RunReport
+from container_magic.runtime.request import RunRequest
+from container_magic.runtime.run import Run
+
+if TYPE_CHECKING:
+    from container_magic.kernel.launcher import Outside
+    from container_magic.kernel.options import KernelOptions
+
+_MOST_REQUESTS = 4096
+"""Requests that are remembered, as parents of what comes later."""
+_AT_ONCE = 64
+"""Messages of one socket that are handled before another is looked at."""
+_SHUTDOWN_SECONDS = 0.8
+_WELCOME_SECONDS = 0.1
+_LAST_WORDS_SECONDS = 0.05
+_MOST_LAST_WORDS_SECONDS = 1.0
+_PROBE = "relay-probe"
+
+
+def relay(options: KernelOptions, run: Run, request: RunRequest, key: str, outside: Outside) -> int:
+    """Carry messages between clients and the kernel in ``run`` until it is over; return the exit status.
+
+    Raises:
+        OptionError: The connection file is malformed, or its ports are not to be had.
+    """
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    client = ClientSide(read_connection_file(options.connection_file), context)
+    kernel = _Relay(
+        options=options,
+        client=client,
+        run=run,
+        key=key.encode(),
+        cells=Cells(run, request, options.spec.watch.wall_seconds),
+        outside=outside,
+        context=context,
+    )
+    try:
+        return kernel.serve()
+    finally:
+        client.close()
+        context.term()
+
+
+class _Relay:
+    """One kernel's relay, from its start to its end."""
+
+    def __init__(
+        self,
+        *,
+        options: KernelOptions,
+        client: ClientSide,
+        run: Run,
+        key: bytes,
+        cells: Cells,
+        outside: Outside,
+        context: zmq.Context[zmq.Socket[bytes]],
+    ) -> None:
+        self._client = client
+        self._run = run
+        self._key = key
+        self._cells = cells
+        self._filter = Filter(options.html, options.allow_widgets)
+        self._gate = FloodGate(options.spec.watch.output_bytes)
+        self._report = options.report
+        self._outside = outside
+        self._context = context
+        self._kernel: KernelSide | None = None
+        self._welcomed = self._counts = self._ready = self._shutdown = False
+        self._created: Created | None = None
+        self._meter = Meter(time.monotonic())
+        self._requests: OrderedDict[str, Request] = OrderedDict()
+        self._held: deque[Request] = deque()
+        self._usage_asked: deque[Request] = deque()
+        self._kill_at = self._probe_at = float("inf")
+        self._status: int | None = None
+        self._poller = zmq.Poller()
+        self._handlers: dict[zmq.Socket[bytes] | int, Callable[[], None]] = {}
+
+    def serve(self) -> int:
+        """Relay until the kernel is over; return the launcher's exit status."""
+        self._wait_for(self._run.fileno(), self._take_events)
+        self._wait_for(self._outside.signals, self._take_signals)
+        if self._outside.parent is not None:
+            self._wait_for(self._outside.parent, self._lose_parent)
+        self._wait_for(self._client.socket("control"), lambda: self._take_requests("control"))
+        self._wait_for(self._client.socket("iopub"), self._client.welcome)
+        self._wait_for(self._client.socket("hb"), self._client.beat)
+        self._client.publish_status("starting", None)
+        try:
+            while self._status is None:
+                for source, _ in self._poller.poll(self._timeout_milliseconds()):
+                    if self._status is None:
+                        self._handlers[source]()
+                self._do_what_is_due()
+        finally:
+            if self._kernel is not None:
+                self._kernel.close()
+        return self._status
+
+    def _wait_for(self, source: zmq.Socket[bytes] | int, handler: Callable[[], None]) -> None:
+        self._handlers[source] = handler
+        self._poller.register(source, zmq.POLLIN)
+
+    def _timeout_milliseconds(self) -> int | None:
+        now = time.monotonic()
+        release = self._gate.next_release_seconds(now)
+        due = min(self._kill_at, self._probe_at, float("inf") if release is None else now + release)
+        return None if due == float("inf") else max(0, int((due - now) * 1000) + 1)
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        for message in self._gate.release(now):
+            self._publish(message)
+        if now >= self._kill_at:
+            self._kill_at = float("inf")
+            self._run.kill()
+        if now >= self._probe_at and self._kernel is not None:
+            self._probe_at = now + _WELCOME_SECONDS
+            header = (
+                f'{{"msg_id":"{_PROBE}","msg_type":"kernel_info_request","session":"","username":"","version":"5.3"}}'
+            )
+            self._kernel.send("shell", Frames(header=header.encode()))
+
+    # What clients send.
+
+    def _take_requests(self, channel: ChannelName) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                request = self._client.receive(channel)
+            except WireError as error:
+                complain(f"a client sent {error}; it was dropped")
+                continue
+            if request is None:
+                return
+            {"shell": self._ask_shell, "control": self._ask_control, "stdin": self._send_in}[channel](request)
+
+    def _remember(self, request: Request) -> None:
+        bare = Frames(identities=request.frames.identities, header=request.frames.header)
+        self._requests[request.header.msg_id] = replace(request, frames=bare)
+        if len(self._requests) > _MOST_REQUESTS:
+            self._requests.popitem(last=False)
+
+    def _send_in(self, request: Request) -> None:
+        if self._kernel is not None:
+            self._kernel.send(request.channel, request.frames)
+
+    def _ask_shell(self, request: Request) -> None:
+        self._remember(request)
+        if request.is_cell:
+            self._cells.add(self._requests[request.header.msg_id])
+        if self._cells.holds:
+            self._held.append(request)  # it is counted first, and nothing overtakes it
+        else:
+            self._send_in(request)
+
+    def _ask_control(self, request: Request) -> None:
+        self._remember(request)
+        kind = request.header.msg_type
+        if kind == "interrupt_request":
+            self._interrupt()
+            self._answer(request, "interrupt_reply", {"status": "ok"})
+        elif kind == "usage_request" and self._ready:
+            self._usage_asked.append(request)
+            self._run.ask_sample()
+        elif kind == "shutdown_request":
+            self._shut_down(request)
+        elif self._ready:
+            self._send_in(request)
+
+    def _answer(self, request: Request, msg_type: str, content: dict[str, object]) -> None:
+        """Answer in the kernel's place, with the statuses that a kernel has around its replies."""
+        self._client.publish_status("busy", request)
+        self._client.reply(request, self._client.message(msg_type, content))
+        self._client.publish_status("idle", request)
+
+    def _interrupt(self) -> None:
+        if self._ready:
+            self._run.interrupt()
+
+    def _shut_down(self, request: Request) -> None:
+        self._shutdown = True
+        if self._ready:
+            self._kill_at = time.monotonic() + _SHUTDOWN_SECONDS
+            self._send_in(request)
+        else:
+            self._answer(request, "shutdown_reply", {"status": "ok", "restart": False})
+            self._run.kill()
+
+    def _take_signals(self) -> None:
+        for number in os.read(self._outside.signals, 64):
+            if number == signal.SIGINT:
+                self._interrupt()
+            elif number in (signal.SIGTERM, signal.SIGHUP):
+                self._lose_parent()
+
+    def _lose_parent(self) -> None:
+        """Nobody wants this kernel any more."""
+        self._shutdown = True
+        self._status = 0
+
+    # What the container says.
+
+    def _take_events(self) -> None:
+        for event in self._run.take():
+            self._take_event(event)
+        if self._run.begun and self._kernel is None and self._created is not None and self._status is None:
+            self._connect(self._created)
+
+    def _take_event(self, event: Event) -> None:
+        report = self._cells.take(event)
+        if isinstance(event, Created):
+            self._created = event
+        elif isinstance(event, Output):
+            complain(event.data.decode(errors="replace"), own=False)
+        elif isinstance(event, Sampled):
+            self._answer_usage(event)
+        elif isinstance(event, Exited) and event.alive and not self._counts:
+            self._counts = True
+            self._get_ready()
+        elif report is not None:
+            self._end_cell(report)
+        elif (isinstance(event, Exited) and not event.alive) or isinstance(event, (Deleted, Failed)):
+            self._end()
+        if not self._cells.holds:
+            while self._held:
+                request = self._held.popleft()
+                self._send_in(request)
+
+    def _connect(self, created: Created) -> None:
+        """Reach for the kernel's sockets, which stand now; its start is over, and cells are counted from here."""
+        try:
+            self._kernel = KernelSide(created.pid, created.supervisor_pid, self._key, self._context)
+        except ContainError as error:
+            complain(error.message)
+            self._run.kill()
+            return
+        self._run.end_cell(0)
+        for channel in CHANNELS:
+            self._wait_for(self._kernel.socket(channel), functools.partial(self._take_messages, channel))
+        self._probe_at = time.monotonic() + _WELCOME_SECONDS
+
+    def _get_ready(self) -> None:
+        """Begin to listen to requests when what they bring will be heard, and cells can be counted."""
+        if self._ready or not (self._welcomed and self._counts):
+            return
+        self._ready = True
+        self._probe_at = float("inf")
+        self._wait_for(self._client.socket("shell"), lambda: self._take_requests("shell"))
+        self._wait_for(self._client.socket("stdin"), lambda: self._take_requests("stdin"))
+
+    def _answer_usage(self, sample: Sampled) -> None:
+        while self._usage_asked and self._created is not None:
+            created = self._created
+            content = self._meter.content(sample, created.limits, created.pid, time.monotonic())
+            self._answer(self._usage_asked.popleft(), "usage_reply", content)
+
+    # What the kernel says.
+
+    def _take_messages(self, channel: KernelChannel) -> None:
+        if self._kernel is None:
+            return
+        for _ in range(_AT_ONCE):
+            try:
+                found = self._kernel.receive(channel)
+            except WireError as error:
+                complain(f"the kernel sent {error}; it was dropped")
+                continue
+            if found is None:
+                return
+            message, size_bytes = found
+            if not self._is_our_own(channel, message):
+                self._pass_out(channel, message, size_bytes)
+
+    def _is_our_own(self, channel: str, message: Message) -> bool:
+        """Whether a message is about the connection itself: what is published is heard from here on."""
+        if message.parent_id != _PROBE and message.msg_type != "iopub_welcome":
+            return False
+        if channel == "iopub" and not self._welcomed:
+            self._welcomed = True
+            self._get_ready()
+        return True
+
+    def _pass_out(self, channel: KernelChannel, message: Message, size: int) -> None:
+        request = self._requests.get(message.parent_id)
+        if channel != "iopub" and (request is None or (channel != "stdin" and request.channel != channel)):
+            return
+        cleaned = self._filter.clean(channel, message)
+        now = time.monotonic()
+        if channel == "iopub":
+            for one in cleaned:
+                self._publish_bounded(one, size if one.msg_type == message.msg_type else 0, now)
+            return
+        for one in [one for one in cleaned if one.msg_type == "stream"]:
+            self._publish_bounded(one, 0, now)
+        replies = [one for one in cleaned if one.msg_type != "stream"]
+        for one in self._gate.flush(now):
+            self._publish(one)
+        if request is None:
+            return
+        well = message.content.get("status") == "ok"
+        if channel == "shell" and request.is_cell and self._cells.replied(request, replies, well=well):
+            return
+        for one in replies:
+            self._client.reply(request, one, channel)
+
+    def _publish_bounded(self, message: Message, size_bytes: int, now: float) -> None:
+        for one in self._gate.admit(message, size_bytes, now):
+            idle = one.msg_type == "status" and one.content.get("execution_state") == "idle"
+            if not (idle and self._cells.keep_idle(one)):
+                self._publish(one)
+
+    def _publish(self, message: Message) -> None:
+        self._client.publish(message, self._requests.get(message.parent_id))
+
+    # Ends.
+
+    def _end_cell(self, report: RunReport) -> None:
+        request, replies, idle = self._cells.current, self._cells.reply, self._cells.idle
+        if request is None:
+            return
+        if self._report != "none":
+            text = report_line(report) if self._report == "line" else str(report)
+            self._client.publish(
+                self._client.message("display_data", {"data": {"text/plain": text}, "metadata": {}, "transient": {}}),
+                request,
+            )
+        for one in replies:
+            about = {**one.metadata, **cell_metadata(report)} if one.msg_type == "execute_reply" else one.metadata
+            self._client.reply(request, replace(one, metadata=about))
+        self._cells.next()
+        if idle is not None:
+            self._publish(idle)
+
+    def _end(self) -> None:
+        """Let go what was said last, then say why there will be no more."""
+        report = self._cells.last_report()
+        self._take_last_words()
+        if self._shutdown:
+            self._status = 0
+            return
+        content = error_content(report)
+        complain("\n".join(content["traceback"]))
+        waiting = self._cells.left()
+        error = self._client.message("error", content)
+        self._client.publish(error, waiting[0] if waiting else None)
+        for number, request in enumerate(waiting):
+            about: dict[str, Any] = {"status": "aborted"}
+            if number == 0:
+                about = {"status": "error", **content, "execution_count": 0, "payload": [], "user_expressions": {}}
+            self._client.reply(request, self._client.message("execute_reply", about))
+            self._client.publish_status("idle", request)
+        self._status = exit_code(report)
+
+    def _take_last_words(self) -> None:
+        if self._kernel is None:
+            return
+        sources = {self._kernel.socket(channel): channel for channel in CHANNELS}
+        poller = zmq.Poller()
+        for socket in sources:
+            poller.register(socket, zmq.POLLIN)
+        deadline = time.monotonic() + _MOST_LAST_WORDS_SECONDS
+        while time.monotonic() < deadline and (ready := poller.poll(int(_LAST_WORDS_SECONDS * 1000))):
+            for socket, _ in ready:
+                self._take_messages(sources[socket])
+        for message in self._gate.flush(time.monotonic()):
+            self._publish(message)
+
+
+def complain(text: str, *, own: bool = True) -> None:
+    """Write to standard error, where servers keep what kernels say."""
+    sys.stderr.write(f"contain kernel: {text}\n" if own else text)
+    sys.stderr.flush()
