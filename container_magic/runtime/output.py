@@ -8,19 +8,21 @@ from container_magic.events import Output, StreamName
 
 _TAIL_SHARE = 4
 _FLOOD_FACTOR = 16
+_SMALL_BYTES = 4096
 
 
 class OutputGate:
     """Passes the first three quarters of ``limit_bytes`` on at once, keeps the last quarter back for the end.
 
     The limit counts standard output and error together. A program that has written ``_FLOOD_FACTOR`` times the limit
-    is flooding: the reader has it ended.
+    is flooding: the reader has it ended. ``most_kept_bytes`` bounds what is kept back in favour of what is passed on.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, *, most_kept_bytes: int | None = None) -> None:
+        kept = limit_bytes // _TAIL_SHARE
         self._limit_bytes = limit_bytes
-        self._head_left = limit_bytes - limit_bytes // _TAIL_SHARE
-        self._tail_bytes = limit_bytes // _TAIL_SHARE
+        self._tail_bytes = kept if most_kept_bytes is None else min(kept, most_kept_bytes)
+        self._head_left = limit_bytes - self._tail_bytes
         self._tail: deque[tuple[StreamName, bytes]] = deque()
         self._tail_size = 0
         self._dropped: dict[StreamName, int] = {"stdout": 0, "stderr": 0}
@@ -57,8 +59,10 @@ class OutputGate:
         if len(data) > self._tail_bytes:
             self._dropped[stream] += len(data) - self._tail_bytes
             data = data[len(data) - self._tail_bytes :]
-        self._tail.append((stream, data))
         self._tail_size += len(data)
+        if self._tail and self._tail[-1][0] == stream and len(self._tail[-1][1]) < _SMALL_BYTES:
+            data = self._tail.pop()[1] + data  # else a piece for each byte that is written
+        self._tail.append((stream, data))
         while self._tail_size > self._tail_bytes:
             self._shorten(self._tail_size - self._tail_bytes)
 
