@@ -20,8 +20,8 @@ from container_magic.events import (
     Event,
     Exited,
     Failed,
-    LimitReached,
     LogKept,
+    Sampled,
     Started,
     StreamName,
     Usage,
@@ -37,6 +37,7 @@ from container_magic.runtime.logs import OutputLog
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.stem import Stem, forked_stem
 from container_magic.runtime.sweep import await_end
+from container_magic.runtime.why_over import why_over
 from container_magic.runtime.worker import Worker, as_error
 from container_magic.spec import ContainerSpec
 
@@ -44,14 +45,6 @@ if TYPE_CHECKING:
     from container_magic.languages.complaint import Complaint
     from container_magic.runtime.variables import Variables
     from container_magic.sanitize import HtmlMode
-
-_LIMITS_IN_WORDS = {
-    "memory": "its memory limit was reached",
-    "wall": "a cell took longer than its --timeout",
-    "cpu": "its CPU time was used up",
-    "output": "a cell wrote more than anybody can want",
-    "idle": "it has waited too long for a cell",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +179,7 @@ class Run:
         self._hears = self._interrupt_waits = False  # between two cells the interpreter ignores Ctrl-C
         self._log = OutputLog()
         self._idle_seconds = self._on_idle = None
+        self._events = deque(event for event in self._events if not isinstance(event, Sampled))  # of no cell
         if self._created is not None:  # each cell's events begin with it: its report names container and limits
             self._events.append(self._created)
         self._worker.next_cell(request.spec.watch.wall_seconds)
@@ -195,6 +189,8 @@ class Run:
         if self._alive and not self._worker.lost:
             for event in self._worker.receive():
                 self._note_end(event)
+                if isinstance(event, Sampled):
+                    self._events.append(event)  # somebody has asked for it
                 self._alive = self._alive and not isinstance(event, (Deleted, Failed))
             if self._alive and self._worker.lost:  # killed: what it has left is removed here
                 self._alive = False
@@ -204,13 +200,7 @@ class Run:
 
     def _note_end(self, event: Event) -> None:
         """Keep in words why a session is over."""
-        if isinstance(event, LimitReached) and event.limit in _LIMITS_IN_WORDS:
-            self.ended_because = _LIMITS_IN_WORDS[event.limit]
-        elif isinstance(event, Failed):
-            self.ended_because = event.message
-        elif isinstance(event, Exited) and not event.alive and not self.ended_because:
-            by = f"with exit code {event.exit_code}" if event.exit_signal is None else f"by signal {event.exit_signal}"
-            self.ended_because = f"its interpreter was ended {by}"
+        self.ended_because = why_over(event, self.ended_because)
 
     @property
     def container_id(self) -> str:
@@ -227,6 +217,14 @@ class Run:
             self._worker.command("interrupt")
         else:
             self._interrupt_waits = True
+
+    def ask_sample(self) -> None:
+        """Ask for the figures of this moment: a ``Sampled`` that is ``asked`` comes as soon as the supervisor can.
+
+        Nothing comes before the code was started and after the container's end; between two cells it comes, too. A
+        client that does not read gets fewer.
+        """
+        self._worker.command("sample")
 
     def _hear_begun(self) -> None:
         if not self._hears:
