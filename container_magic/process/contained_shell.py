@@ -23,7 +23,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from container_magic.process.channel import Channel
 from container_magic.process.slot import exit_code_of, leave_error, set_line
-from container_magic.rootfs.marker import NO_NESTING
+from container_magic.rootfs.marker import HINT, NO_NESTING
 
 BACKEND = "module://matplotlib_inline.backend_inline"
 _NO_TEXT = "<exception str() failed>"
@@ -239,4 +239,4 @@ def _has_group(error: BaseException | None) -> bool:
 
 def _no_nesting(*_arguments: str) -> None:
     """Say that a container is no place for containers."""
-    raise UsageError(NO_NESTING)
+    raise UsageError(f"{NO_NESTING}; {HINT}")
