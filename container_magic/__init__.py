@@ -43,7 +43,14 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
-    """Register ``%%contain`` and ``%contain`` (called by ``%load_ext container_magic``)."""
+    """Register ``%%contain`` and ``%contain`` (called by ``%load_ext container_magic``).
+
+    Raises:
+        HostError: This is a container of this package itself.
+    """
+    from container_magic.rootfs.marker import refuse_nesting
+
+    refuse_nesting()
     from container_magic.magics import ContainMagics
 
     ipython.register_magics(ContainMagics)

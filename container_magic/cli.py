@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from container_magic.errors import ContainError, InternalError, NotFoundError, OptionError
 from container_magic.process import launch
+from container_magic.rootfs.marker import is_inside
 
 if TYPE_CHECKING:
     from container_magic.display.live import Screen
@@ -79,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _answer_shell()
     if argv is None and (sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["kernel", "start"]):
         # this process is ours, has no thread yet, and what it imports now leaves no garbage
-        launch.begin_early()
+        if not is_inside():
+            launch.begin_early()
         gc.disable()
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)

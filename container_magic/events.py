@@ -135,11 +135,27 @@ class Returned:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """One point of the run's curve."""
+    """One point of the run's curve; or, ``asked``, an answer to ``Run.ask_sample``, which is no point of it."""
 
     time: float
     cpu_seconds: float | None = None
+    """Of the container since its first ``Started``, a session's earlier cells included."""
     memory_bytes: int | None = None
+    """All that is charged, cached files included."""
+    working_set_bytes: int | None = None
+    """Of an answer: memory without files that were cached and not used again, as Docker's ``stats`` has it."""
+    pids: int | None = None
+    """Of an answer: tasks, threads and the container's init included."""
+    asked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryHigh:
+    """The code's memory has reached ``--mem-high``: it gets a SIGINT; ``Interrupted`` follows. Once per cell."""
+
+    limit_bytes: int
+    usage_bytes: int
+    """What it held then: cached files, which the kernel takes back, not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +170,7 @@ class LimitReached:
 
 @dataclass(frozen=True, kw_only=True)
 class Interrupted:
-    """The user asked the run to stop; ``killed`` when it had to be ended by SIGKILL."""
+    """The user, or ``MemoryHigh``, asked the run to stop; ``killed`` when it had to be ended by SIGKILL."""
 
     killed: bool = False
 
@@ -243,6 +259,7 @@ Event = (
     | InputAsked
     | Returned
     | Sampled
+    | MemoryHigh
     | LimitReached
     | Interrupted
     | CodeError

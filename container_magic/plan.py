@@ -17,6 +17,8 @@ class Substitutes:
 
     watched_memory_bytes: int | None = None
     """The supervisor adds up the processes' memory and ends the container above this."""
+    watched_memory_high_bytes: int | None = None
+    """The same, and it interrupts the code."""
     affinity: tuple[int, ...] = ()
     """``sched_setaffinity`` of the container's first process, inherited by the others."""
     pids: int | None = None

@@ -19,6 +19,7 @@ from container_magic.errors import HostError, OptionError
 from container_magic.events import Downgrade, Limit
 from container_magic.host import HostFeatures
 from container_magic.linux.subids import ADD_RANGE
+from container_magic.options.limits import check_high
 from container_magic.plan import Plan, Substitutes
 from container_magic.programs import check_language
 from container_magic.rootfs.host import Lower, interpreter_prefixes
@@ -31,6 +32,7 @@ _DEVICE_FIELDS = ("device_read_bps", "device_write_bps", "device_read_iops", "de
 # options whose keyword is not the name of the field of Resources
 _KEYWORDS = {
     "memory_bytes": ("mem", "memory"),
+    "memory_high_bytes": ("mem_high", "memory_high"),
     "memory_swap_bytes": ("memory_swap", "mem", "memory"),
     "cpuset_cpus": ("cpus", "cpuset_cpus"),
 }
@@ -47,6 +49,7 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
     _check_user(spec, features)
     resources = _default_memory(_resolve_devices(spec.resources), spec, features)
     _check_cpus(resources, spec, features)
+    check_high(resources.memory_high_bytes, resources.memory_bytes)
     assessment = assess(features.cgroups, resources)
     substitutes = _substitute(assessment.refusals, resources)
     downgrades = _settle(assessment.refusals, spec)
@@ -81,6 +84,7 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
 
 _GOT = {
     "memory_bytes": "watched by the supervisor, not held by the kernel",
+    "memory_high_bytes": "watched by the supervisor, which adds up the processes",
     "cpuset_cpus": "sched_setaffinity, which the code can change",
     "pids": "RLIMIT_NPROC",
 }
@@ -91,6 +95,7 @@ def _substitute(refusals: Iterable[Refusal], resources: Resources) -> Substitute
     cpus = parse_list(resources.cpuset_cpus) if resources.cpuset_cpus and "cpuset_cpus" in refused else ()
     return Substitutes(
         watched_memory_bytes=resources.memory_bytes if "memory_bytes" in refused else None,
+        watched_memory_high_bytes=resources.memory_high_bytes if "memory_high_bytes" in refused else None,
         affinity=tuple(sorted(cpus)),
         pids=resources.pids if "pids" in refused else None,
     )

@@ -29,6 +29,7 @@ from container_magic.events import (
     LimitName,
     LimitReached,
     LogKept,
+    MemoryHigh,
     NotCollected,
     Output,
     Returned,
@@ -87,6 +88,8 @@ class RunReport:
     usage: ReportUsage = field(default_factory=ReportUsage)
     limits: tuple[Limit, ...] = ()
     limits_reached: tuple[LimitName, ...] = ()
+    memory_high: MemoryHigh | None = None
+    """What the code held when ``--mem-high`` had it interrupted; None when it was not."""
     downgrades: tuple[Downgrade, ...] = ()
     container_id: str = ""
     start: Literal["cold", "warm"] | None = None
@@ -173,6 +176,7 @@ class ReportBuilder:
         self._failed: Failed | None = None
         self._interrupted = False
         self._reached: list[LimitName] = []
+        self._memory_high: MemoryHigh | None = None
         self._error: CodeError | None = None
         self._text = {"stdout": _Text(), "stderr": _Text()}
         self._dropped_bytes = 0
@@ -190,6 +194,7 @@ class ReportBuilder:
             Displayed: self._outputs.add,
             Cleared: self._outputs.clear,
             Sampled: self._curve.add,
+            MemoryHigh: self._on_memory_high,
             LimitReached: self._on_limit,
             Interrupted: self._on_interrupted,
             CodeError: self._on_code_error,
@@ -227,6 +232,7 @@ class ReportBuilder:
             usage=self._usage(exited.usage),
             limits=self._created.limits,
             limits_reached=tuple(self._reached),
+            memory_high=self._memory_high,
             downgrades=self._created.downgrades,
             container_id=self._created.container_id,
             start=self._started.start if self._started else None,
@@ -242,9 +248,11 @@ class ReportBuilder:
         exited, reached = self._exited, self._reached
         if self._failed or exited is None:
             return "INTERNAL_ERROR"
+        no_memory = exited.oom_killed or "memory" in reached
         rules: tuple[tuple[bool, Verdict], ...] = (
+            (no_memory and self._memory_high is not None, "MEMORY_LIMIT"),  # the interrupt did not stop it
             (self._interrupted, "INTERRUPTED"),
-            (exited.oom_killed or "memory" in reached, "MEMORY_LIMIT"),
+            (no_memory, "MEMORY_LIMIT"),
             ("wall" in reached or "cpu" in reached, "TIME_LIMIT"),
             ("output" in reached, "OUTPUT_LIMIT"),
             (exited.exit_signal is not None, "SIGNALED"),
@@ -282,6 +290,9 @@ class ReportBuilder:
     def _on_limit(self, event: LimitReached) -> None:
         if event.limit not in self._reached:
             self._reached.append(event.limit)
+
+    def _on_memory_high(self, event: MemoryHigh) -> None:
+        self._memory_high = event
 
     def _on_interrupted(self, _event: Interrupted) -> None:
         self._interrupted = True
@@ -374,6 +385,8 @@ class _Curve:
         self._in_last_group = 0
 
     def add(self, sample: Sampled) -> None:
+        if sample.asked:
+            return  # between the others, and nobody's point of a curve
         if self.points and self._in_last_group < self._group_size:
             self.points[-1] = _higher(self.points[-1], sample)
             self._in_last_group += 1

@@ -61,6 +61,8 @@ class Resources:
     memory_bytes: int | None = None
     memory_swap_bytes: int | None = None
     """Memory plus swap, Docker's and OCI's meaning; None = equal to ``memory_bytes``; -1 = unlimited swap."""
+    memory_high_bytes: int | None = None
+    """Below ``memory_bytes``: where the code is interrupted, so that its state survives (v2's ``memory.high``)."""
     cpus: float | None = None
     """CPU seconds per second (``cpu.max``)."""
     cpuset_cpus: str | None = None

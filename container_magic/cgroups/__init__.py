@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from container_magic.cgroups.manager import CgroupManager, Sample
+from container_magic.cgroups.manager import CgroupManager, MemoryUse, Sample
 
-__all__ = ["CgroupManager", "Sample", "open_manager"]
+__all__ = ["CgroupManager", "MemoryUse", "Sample", "open_manager"]
 
 
 def open_manager(setup: str, bases: Mapping[str, int], name: str, controllers: tuple[str, ...]) -> CgroupManager:

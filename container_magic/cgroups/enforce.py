@@ -24,6 +24,8 @@ _ALWAYS = ("memory", "cpu", "cpuacct", "pids", "blkio")
 
 _SWAP_FIELD = "memory_swap_bytes"
 _MEMORY_FIELDS = {"memory_bytes", _SWAP_FIELD}
+_WITH = {"memory_high_bytes": " and the supervisor"}
+"""Who does what a file alone does not."""
 _DOCTOR = "`contain doctor` lists what this host can enforce"
 
 
@@ -61,7 +63,7 @@ def assess(facts: CgroupFacts, resources: Resources) -> Assessment:
     asked_cpuset = resources.cpuset_cpus is not None or resources.cpuset_mems is not None
     wanted = (*_ALWAYS, "cpuset") if asked_cpuset else _ALWAYS
     limits = [
-        Limit(name=option_name(setting.field), value=setting.value, by=setting.file)
+        Limit(name=option_name(setting.field), value=setting.value, by=setting.file + _WITH.get(setting.field, ""))
         for setting in settings
         if setting.value is not None and setting.field not in refusals
     ]

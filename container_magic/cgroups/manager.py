@@ -25,6 +25,18 @@ class Sample:
     oom_kills: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """What the memory of this moment consists of."""
+
+    usage_bytes: int
+    """All that is charged, cached files included."""
+    working_set_bytes: int
+    """Without files that were cached and not looked at again: what Docker's ``stats`` shows."""
+    held_bytes: int
+    """Without any cached file, with what is swapped out: what the kernel cannot take back."""
+
+
 class CgroupManager(Protocol):
     """The fresh cgroup of one container: made, joined by the container itself, measured, removed."""
 
@@ -49,6 +61,23 @@ class CgroupManager(Protocol):
 
     def sample(self) -> Sample:
         """Return the figures of this moment."""
+
+    def memory_use(self) -> MemoryUse | None:
+        """Return what the memory of this moment consists of; None where the host does not say."""
+
+    def memory_alarm(self, mark_bytes: int) -> tuple[int, int] | None:
+        """Have the kernel tell when the memory in use, cached files included, passes ``mark_bytes``.
+
+        Returns:
+            A descriptor and the poll event that tells it; None where only looking helps. Called again it moves the
+            mark of cgroup v2, and is for nothing with v1, whose first mark stays.
+        """
+
+    def alarm_heard(self) -> None:
+        """Let the descriptor of ``memory_alarm`` wait for the next time."""
+
+    def tasks(self) -> int | None:
+        """Return how many tasks there are now; None where the host does not say."""
 
     def tasks_refused(self) -> int | None:
         """Return how often the limit of tasks has refused one; None where the kernel does not say."""

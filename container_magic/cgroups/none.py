@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from container_magic.cgroups.manager import Sample
+from container_magic.cgroups.manager import MemoryUse, Sample
 from container_magic.errors import HostError
 from container_magic.events import Usage
 from container_magic.spec import Resources
@@ -44,6 +44,21 @@ class NoCgroupManager:
     def sample(self) -> Sample:
         """Return a sample without figures."""
         return Sample()
+
+    def memory_use(self) -> MemoryUse | None:
+        """Return None: there is no figure."""
+        return None
+
+    def memory_alarm(self, mark_bytes: int) -> tuple[int, int] | None:  # noqa: ARG002 - the protocol's
+        """Return None: nobody tells."""
+        return None
+
+    def alarm_heard(self) -> None:
+        """Do nothing: there is no alarm."""
+
+    def tasks(self) -> int | None:
+        """Return None: nothing counts."""
+        return None
 
     def tasks_refused(self) -> int | None:
         """Return None: nothing counts."""

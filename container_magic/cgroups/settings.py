@@ -51,7 +51,15 @@ def v2_settings(resources: Resources, exists: Exists) -> tuple[Setting, ...]:
     return (*_v2_memory(resources, exists), *_v2_cpu(resources), *_shared(resources), *_v2_io(resources, exists))
 
 
+def _high(resources: Resources, file: str) -> Iterator[Setting]:
+    """Yield the mark below the limit: the kernel takes memory back above it, the supervisor interrupts."""
+    high = resources.memory_high_bytes
+    if high is not None:
+        yield Setting(field="memory_high_bytes", controller="memory", file=file, text=str(high), value=high)
+
+
 def _v1_memory(resources: Resources, exists: Exists) -> Iterator[Setting]:
+    yield from _high(resources, "memory.soft_limit_in_bytes")
     limit = resources.memory_bytes
     if limit is None:
         return
@@ -69,6 +77,7 @@ def _v1_memory(resources: Resources, exists: Exists) -> Iterator[Setting]:
 
 
 def _v2_memory(resources: Resources, exists: Exists) -> Iterator[Setting]:
+    yield from _high(resources, "memory.high")
     limit = resources.memory_bytes
     if limit is None:
         return

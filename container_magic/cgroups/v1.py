@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 from collections.abc import Mapping
 
 from container_magic.cgroups import devices, files
-from container_magic.cgroups.manager import DELETE_SECONDS, Sample
+from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, Sample
 from container_magic.cgroups.settings import Setting, v1_settings
 from container_magic.errors import ContainError, HostError
 from container_magic.events import Usage
@@ -33,6 +35,7 @@ class V1Manager:
         self._open: dict[str, int | None] = {}  # file -> descriptor that is read again and again
         self._cpu_start: tuple[int, int, int, int] = (0, 0, 0, 0)
         self._io_start: devices.Counters | None = None
+        self._alarm: int | None = None
 
     def create(self, resources: Resources) -> None:
         """Make the groups and set the limits; nothing half-made stays behind when it raises.
@@ -157,6 +160,50 @@ class V1Manager:
             oom_kills=files.keyed(self._text("memory.oom_control")).get("oom_kill"),  # since Linux 4.13
         )
 
+    def memory_use(self) -> MemoryUse | None:
+        """Return what the memory of this moment consists of."""
+        group = self._groups.get("memory")
+        usage = files.number(self._text("memory.usage_in_bytes"))
+        if group is None or usage is None:
+            return None
+        stat = files.keyed(files.read(group, "memory.stat"))
+        inactive = stat.get("total_inactive_file", 0)
+        held = usage - inactive - stat.get("total_active_file", 0)
+        return MemoryUse(
+            usage_bytes=usage,
+            working_set_bytes=max(0, usage - inactive),
+            held_bytes=max(0, held) + stat.get("total_swap", 0),
+        )
+
+    def memory_alarm(self, mark_bytes: int) -> tuple[int, int] | None:
+        """Have an eventfd told when the usage passes ``mark_bytes``, upwards or downwards."""
+        if self._alarm is None:
+            self._alarm = self._new_alarm(mark_bytes)
+        return None if self._alarm is None else (self._alarm, select.POLLIN)
+
+    def _new_alarm(self, mark_bytes: int) -> int | None:
+        group, usage = self._groups.get("memory"), self._open.get("memory.usage_in_bytes")
+        if group is None or usage is None:
+            return None
+        alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            files.write(group, "cgroup.event_control", f"{alarm} {usage} {mark_bytes}")
+        except HostError:  # deprecated since Linux 6.11: one day it will not be there
+            os.close(alarm)
+            return None
+        return alarm
+
+    def alarm_heard(self) -> None:
+        """Set the eventfd back."""
+        if self._alarm is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._alarm)
+
+    def tasks(self) -> int | None:
+        """Return how many tasks there are now."""
+        group = self._groups.get("pids")
+        return None if group is None else files.number(files.read(group, "pids.current"))
+
     def tasks_refused(self) -> int | None:
         """Return how often a fork was refused (``pids.events``, since Linux 4.8)."""
         group = self._groups.get("pids")
@@ -195,7 +242,9 @@ class V1Manager:
         opened = [fd for fd in self._open.values() if fd is not None]
         for fd in {*opened, *self._entries, *self._groups.values()}:
             os.close(fd)
-        self._open, self._entries, self._groups = {}, [], {}
+        if self._alarm is not None:
+            os.close(self._alarm)
+        self._open, self._entries, self._groups, self._alarm = {}, [], {}, None
 
     def delete(self) -> None:
         """Remove the groups in every hierarchy, then close.

@@ -7,9 +7,10 @@ sight.
 from __future__ import annotations
 
 import os
+import select
 
 from container_magic.cgroups import devices, files
-from container_magic.cgroups.manager import DELETE_SECONDS, Sample
+from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, Sample
 from container_magic.cgroups.settings import v2_settings
 from container_magic.events import Usage
 from container_magic.spec import Resources
@@ -31,6 +32,7 @@ class V2Manager:
         self._open: dict[str, int | None] = {}
         self._cpu_start: dict[str, int] = {}
         self._io_start: devices.Counters = {}
+        self._alarm: int | None = None
 
     def create(self, resources: Resources) -> None:
         """Make both groups and set the limits; nothing half-made stays behind when it raises.
@@ -98,6 +100,40 @@ class V2Manager:
             oom_kills=files.keyed(self._text("memory.events")).get("oom_kill"),
         )
 
+    def memory_use(self) -> MemoryUse | None:
+        """Return what the memory of this moment consists of."""
+        usage = files.number(self._text("memory.current"))
+        if usage is None or self._outer is None:
+            return None
+        stat = files.keyed(files.read(self._outer, "memory.stat"))
+        inactive = stat.get("inactive_file", 0)
+        cached = inactive + stat.get("active_file", 0) + stat.get("slab_reclaimable", 0)
+        swapped = files.number(files.read(self._outer, "memory.swap.current")) or 0
+        return MemoryUse(
+            usage_bytes=usage,
+            working_set_bytes=max(0, usage - inactive),
+            held_bytes=max(0, usage - cached) + swapped,
+        )
+
+    def memory_alarm(self, mark_bytes: int) -> tuple[int, int] | None:
+        """Move ``memory.high``, which slows down who passes it and is told in ``memory.events`` each time."""
+        if self._outer is None:
+            return None
+        files.write(self._outer, "memory.high", str(mark_bytes))
+        if self._alarm is None:
+            # a descriptor of its own: each remembers what it has read, and samples read the other
+            self._alarm = files.open_read(self._outer, "memory.events")
+            self.alarm_heard()
+        return None if self._alarm is None else (self._alarm, select.POLLPRI)
+
+    def alarm_heard(self) -> None:
+        """Read ``memory.events``: the next event is news."""
+        files.reread(self._alarm)
+
+    def tasks(self) -> int | None:
+        """Return how many tasks there are now."""
+        return None if self._outer is None else files.number(files.read(self._outer, "pids.current"))
+
     def tasks_refused(self) -> int | None:
         """Return how often a fork was refused (``pids.events``; the inner group has no limit of its own)."""
         return None if self._outer is None else files.keyed(files.read(self._outer, "pids.events")).get("max")
@@ -124,10 +160,10 @@ class V2Manager:
 
     def close(self) -> None:
         """Close all descriptors that the manager opened; the groups stay."""
-        for fd in (*self._open.values(), self._entry, self._inner, self._outer):
+        for fd in (*self._open.values(), self._entry, self._inner, self._outer, self._alarm):
             if fd is not None:
                 os.close(fd)
-        self._open, self._entry, self._inner, self._outer = {}, None, None, None
+        self._open, self._entry, self._inner, self._outer, self._alarm = {}, None, None, None, None
 
     def delete(self) -> None:
         """Remove the inner and the outer group, then close.

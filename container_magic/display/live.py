@@ -36,7 +36,7 @@ class Progress:
         elif isinstance(event, Started):
             self._begun = self._clock()
             self._next = self._begun + FIRST_SECONDS
-        elif isinstance(event, Sampled):
+        elif isinstance(event, Sampled) and not event.asked:
             self._samples = [*self._samples[-1:], event]
 
     def due(self) -> str:

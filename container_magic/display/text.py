@@ -6,7 +6,7 @@ import signal
 from collections.abc import Sequence
 
 from container_magic.display.curve import Point, cpu_curve, cpu_limit, memory_curve, resample, scale
-from container_magic.events import FilesChanged, Limit
+from container_magic.events import FilesChanged, Limit, MemoryHigh
 from container_magic.report import RunReport
 from container_magic.sanitize import plain_text
 from container_magic.units import format_duration, format_size
@@ -20,7 +20,7 @@ _LEAST_COLUMNS = 12
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII = " _.,:-=+#"
 _FRAMES = {_BLOCKS: "│", _ASCII: "|"}
-_SIZES = frozenset({"memory", "memory_swap", "disk", "max_output"})
+_SIZES = frozenset({"memory", "memory_high", "memory_swap", "disk", "max_output"})
 _DURATIONS = frozenset({"timeout", "cpu_time"})
 _NAME_REFUSALS = frozenset({"RUNTIME_ERROR", "SIGNALED", "TIME_LIMIT"})
 _RAISED_BY = {"wall": "timeout", "cpu": "cpu_time", "output": "max_output", "pids": "pids", "disk": "disk"}
@@ -79,7 +79,9 @@ def _reason(report: RunReport) -> str:
             return "rich output that cannot be understood"
         return _limit_reached("output limit", _limit(report, "max_output"))
     if report.verdict == "INTERRUPTED":
-        return "interrupted and killed" if report.exit_signal == signal.SIGKILL else "interrupted"
+        ended = "interrupted and killed" if report.exit_signal == signal.SIGKILL else "interrupted"
+        high = report.memory_high
+        return ended if high is None else f"memory {human_bytes(high.limit_bytes)} (--mem-high) reached: {ended}"
     if report.verdict == "INTERNAL_ERROR":
         return plain_text(report.error.evalue) if report.error else "ended, but nobody knows how"
     return ending(report)
@@ -90,6 +92,8 @@ def advice(report: RunReport) -> str:
     memory = report.usage.memory_limit_bytes
     if report.verdict == "MEMORY_LIMIT" and memory is not None:
         return f"peak {human_bytes(report.usage.memory_peak_bytes)}; try --mem {format_size(2 * memory)}"
+    if report.verdict == "INTERRUPTED" and report.memory_high is not None:
+        return _more_before_interrupt(report.memory_high, memory)
     reached = {"TIME_LIMIT": ("wall", "cpu"), "OUTPUT_LIMIT": ("output",)}.get(report.verdict, ("pids", "disk"))
     words = [
         word
@@ -98,6 +102,13 @@ def advice(report: RunReport) -> str:
         for word in _twice(option, _limit(report, option), memory)
     ]
     return f"try {' '.join(words)}" if words else ""
+
+
+def _more_before_interrupt(high: MemoryHigh, memory_bytes: int | None) -> str:
+    """Return what lets the code hold twice as much."""
+    twice = 2 * high.limit_bytes
+    more = f" --mem {format_size(2 * memory_bytes)}" if memory_bytes is not None and twice >= memory_bytes else ""
+    return f"try --mem-high {format_size(twice)}{more}"
 
 
 def _twice(option: str, limit: Limit | None, memory_bytes: int | None) -> list[str]:

@@ -43,16 +43,17 @@ class Meter:
         content: dict[str, Any] = {"hostname": socket.gethostname(), "pid": pid, "cpu_count": cpus}
         content["kernel_cpu"] = percent
         content["host_cpu_percent"] = None if percent is None else round(min(100.0, percent / cpus), 1)
-        content["kernel_memory"] = sample.memory_bytes
+        used_bytes = sample.working_set_bytes
+        content["kernel_memory"] = used_bytes
         total = _limit(limits, "memory")
-        if total is not None and sample.memory_bytes is not None:
-            free = max(0, int(total) - sample.memory_bytes)
+        if total is not None and used_bytes is not None:
+            free = max(0, int(total) - used_bytes)
             content["host_virtual_memory"] = {
                 "total": int(total),
                 "available": free,
                 "free": free,
-                "used": sample.memory_bytes,
-                "percent": round(100 * sample.memory_bytes / total, 1),
+                "used": used_bytes,
+                "percent": round(100 * used_bytes / total, 1),
             }
         return content
 

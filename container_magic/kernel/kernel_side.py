@@ -130,7 +130,9 @@ def _open_sockets(init_pid: int, supervisor_pid: int) -> dict[str, int]:
         for name in DIRECTORY:
             directory = _opened(stack, name, _DIRECTORY, directory)
         with contextlib.ExitStack() as found:
-            inodes = {channel: _open_socket(found, socket_name(channel), directory) for channel in CHANNELS}
+            inodes: dict[str, int] = {
+                channel: _open_socket(found, socket_name(channel), directory) for channel in CHANNELS
+            }
             found.pop_all()
         return inodes
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from container_magic.display.text import report_line
+from container_magic.display.text import human_bytes, report_line
 from container_magic.errors import ContainError
-from container_magic.events import Created, Deleted, Event, Exited, Failed, Output, Sampled
+from container_magic.events import Created, Deleted, Event, Exited, Failed, MemoryHigh, Output, Sampled
 from container_magic.kernel.cells import Cells
 from container_magic.kernel.client_side import ChannelName, ClientSide, Request, read_connection_file
 from container_magic.kernel.ending import error_content, exit_code
@@ -240,8 +240,10 @@ class _Relay:
             self._created = event
         elif isinstance(event, Output):
             complain(event.data.decode(errors="replace"), own=False)
-        elif isinstance(event, Sampled):
+        elif isinstance(event, Sampled) and event.asked:
             self._answer_usage(event)
+        elif isinstance(event, MemoryHigh):
+            self._say_high(event)
         elif isinstance(event, Exited) and event.alive and not self._counts:
             self._counts = True
             self._get_ready()
@@ -275,6 +277,11 @@ class _Relay:
         self._probe_at = float("inf")
         self._wait_for(self._client.socket("shell"), lambda: self._take_requests("shell"))
         self._wait_for(self._client.socket("stdin"), lambda: self._take_requests("stdin"))
+
+    def _say_high(self, event: MemoryHigh) -> None:
+        limit = human_bytes(event.limit_bytes)
+        text = f"memory {limit} (--mem-high) is reached: the cell is interrupted, what it has defined stays\n"
+        self._client.publish(self._client.message("stream", {"name": "stderr", "text": text}), self._cells.current)
 
     def _answer_usage(self, sample: Sampled) -> None:
         while self._usage_asked and self._created is not None:

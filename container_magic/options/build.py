@@ -12,6 +12,7 @@ from container_magic.languages import LANGUAGES
 from container_magic.options.command_line import key_of, parse_line, see_help, shorten
 from container_magic.options.for_kernel import default_of
 from container_magic.options.layers import Layer, is_range, layer_of
+from container_magic.options.limits import check_high
 from container_magic.options.option import Front
 from container_magic.options.profiles import PROFILES
 from container_magic.options.table import OPTIONS
@@ -180,6 +181,8 @@ class _Merged(Layer):
     def options(self) -> RunOptions:
         """Return the sum as ``RunOptions``."""
         self._check_swap()
+        if "mem" in self.scalars:  # else the planner knows what it is
+            check_high(self.scalars.get("mem_high"), self.scalars["mem"])
         self._check_stdin()
         self._check_snapshot()
         parts, whole = self._fields()

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from container_magic import units
+from container_magic.errors import OptionError
 from container_magic.options import values
 from container_magic.options.option import Option
 
 RESOURCES = "Memory, CPU, tasks and disk"
 BLOCK_IO = "Block I/O"
 TIME = "Time and output"
+
+
+def check_high(high_bytes: int | None, limit_bytes: int | None) -> None:
+    """Refuse a ``--mem-high`` that is not below the limit ``--mem``, None being no limit.
+
+    Raises:
+        OptionError: It is not.
+    """
+    if high_bytes is None or (limit_bytes is not None and high_bytes < limit_bytes):
+        return
+    limit = "lifted" if limit_bytes is None else units.format_size(limit_bytes)
+    raise OptionError(f"--mem-high {units.format_size(high_bytes)}: accepted: less than --mem, which is {limit}")
+
 
 LIMITS: tuple[Option, ...] = (
     Option(
@@ -19,6 +33,18 @@ LIMITS: tuple[Option, ...] = (
         section=RESOURCES,
         help="memory limit, at least 6M; none lifts it (default: half of the memory that the caller may use)",
         examples=("200M", "1.5G", "64MiB", "none"),
+    ),
+    Option(
+        names=("--mem-high", "--memory-high"),
+        metavar="SIZE",
+        parse=values.size(values.MIN_MEMORY_BYTES),
+        field="spec.resources.memory_high_bytes",
+        section=RESOURCES,
+        help=(
+            "less than --mem: who holds so much memory, cached files not counted, is interrupted as by Ctrl-C; a "
+            "session lives on with what it has"
+        ),
+        examples=("150M", "1.5G"),
     ),
     Option(
         names=("--memory-swap",),

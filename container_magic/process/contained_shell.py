@@ -23,9 +23,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from container_magic.process.channel import Channel
 from container_magic.process.slot import exit_code_of, leave_error, set_line
+from container_magic.rootfs.marker import HINT, NO_NESTING
 
 BACKEND = "module://matplotlib_inline.backend_inline"
-_NO_NESTING = "%%contain does not nest: this cell runs in a container already"
 _NO_TEXT = "<exception str() failed>"
 _MOST_LINES = 200
 _HERE = os.path.dirname(__file__)
@@ -239,4 +239,4 @@ def _has_group(error: BaseException | None) -> bool:
 
 def _no_nesting(*_arguments: str) -> None:
     """Say that a container is no place for containers."""
-    raise UsageError(_NO_NESTING)
+    raise UsageError(f"{NO_NESTING}; {HINT}")

@@ -11,6 +11,7 @@ import os
 import stat
 
 from container_magic.rootfs.host import HostTree
+from container_magic.rootfs.marker import MARKER, NAME
 
 HOME = "/root"
 USER_ID = 1000
@@ -24,6 +25,7 @@ _DIRECTORIES = {
     "proc": 0o555,
     "root": 0o700,
     "run": 0o755,
+    "run/host": 0o755,
     "run/lock": 0o1777,
     "srv": 0o755,
     "sys": 0o555,
@@ -74,6 +76,7 @@ def build_template(root: str, tree: HostTree, owner: int, user_owner: int) -> No
     for name in _ETC:
         _copy(f"/etc/{name}", f"{root}/etc/{name}", owner)
     _accounts(f"{root}/etc", owner)
+    _write(root + MARKER, f"{NAME}\n", owner)
 
 
 def _accounts(etc: str, owner: int) -> None:
@@ -87,11 +90,15 @@ def _accounts(etc: str, owner: int) -> None:
         "resolv.conf": "",
     }
     for name, text in texts.items():
-        fd = os.open(f"{etc}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        os.write(fd, text.encode())
-        os.fchown(fd, owner, owner)
-        os.close(fd)
+        _write(f"{etc}/{name}", text, owner)
     _link("/proc/mounts", f"{etc}/mtab", owner)
+
+
+def _write(path: str, text: str, owner: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    os.write(fd, text.encode())
+    os.fchown(fd, owner, owner)
+    os.close(fd)
 
 
 def _mount_point(root: str, path: str, owner: int) -> None:

@@ -16,6 +16,7 @@ from container_magic.errors import InternalError
 from container_magic.host import HostFeatures, probe
 from container_magic.process import handshake, launch
 from container_magic.rootfs.host import HostTree
+from container_magic.rootfs.marker import refuse_nesting
 from container_magic.runtime.pool import Pool
 from container_magic.runtime.start import Wish, start_zygote
 from container_magic.runtime.sweep import runtime_directory, sweep
@@ -76,6 +77,7 @@ def zygote(preload: tuple[str, ...] = ()) -> Zygote:
     with _lock:
         found = _zygotes.get(preload)
         if found is None or not found.usable():
+            refuse_nesting()
             _forget(preload)
             found = _zygotes[preload] = _start(preload)
             atexit.register(shutdown)
@@ -90,6 +92,7 @@ def zygote_for_one(preload: tuple[str, ...] = ()) -> Zygote:
     Raises:
         HostError, OptionError: As ``zygote``.
     """
+    refuse_nesting()
     return _start(preload, once=True)
 
 

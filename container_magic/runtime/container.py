@@ -20,6 +20,7 @@ from container_magic.rootfs.changes import Layers
 from container_magic.runtime.clone import HANDED_OVER, Child, adopt, clone_child
 from container_magic.runtime.collect import Collector, RootHandle
 from container_magic.runtime.connection import Connection, Order
+from container_magic.runtime.high_mark import HighMark
 from container_magic.runtime.measure import Gauge
 from container_magic.runtime.session_watch import SessionWatcher
 from container_magic.runtime.shortage import Shortages
@@ -210,6 +211,7 @@ class Container:
             run=self._run,
             slot=init.slot if plan.spec.process.shell != "script" else None,
             shortages=Shortages(gauge, init.pid, plan.spec.root.disk_bytes),
+            high_mark=_high_mark(plan, gauge),
         )
         dead = watcher.run(self._begun, lambda: self._write_state("running"))
         if dead:
@@ -286,3 +288,12 @@ class Container:
     def _forget_child(self) -> None:
         self._init.close()
         self._child = None
+
+
+def _high_mark(plan: Plan, gauge: Gauge) -> HighMark | None:
+    resources, substitutes = plan.spec.resources, plan.substitutes
+    high_bytes = resources.memory_high_bytes or substitutes.watched_memory_high_bytes
+    limit_bytes = resources.memory_bytes or substitutes.watched_memory_bytes
+    if high_bytes is None or limit_bytes is None:
+        return None
+    return HighMark(gauge, high_bytes=high_bytes, limit_bytes=limit_bytes)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from container_magic.cgroups import CgroupManager, Sample
+from container_magic.cgroups import CgroupManager, MemoryUse, Sample
 from container_magic.errors import ContainError
 from container_magic.events import Usage
 
@@ -45,6 +45,30 @@ class Gauge:
         if sample.memory_bytes is None and self._aftermath is None:
             sample = replace(sample, memory_bytes=memory_bytes(self._init_pid))
         return sample
+
+    def memory_use(self) -> MemoryUse:
+        """Return what the memory of this moment consists of; the processes' sum where there is no cgroup."""
+        use = self._cgroup.memory_use()
+        if use is None:
+            total = memory_bytes(self._init_pid)
+            use = MemoryUse(usage_bytes=total, working_set_bytes=total, held_bytes=total)
+        return use
+
+    def memory_alarm(self, mark_bytes: int) -> tuple[int, int] | None:
+        """Return a descriptor and the poll event that tells of memory beyond the mark; None: it has to be looked at."""
+        try:
+            return self._cgroup.memory_alarm(mark_bytes)
+        except (ContainError, OSError):
+            return None
+
+    def alarm_heard(self) -> None:
+        """Let the alarm wait for the next time."""
+        self._cgroup.alarm_heard()
+
+    def tasks(self) -> int:
+        """Return how many tasks there are now."""
+        tasks = self._cgroup.tasks()
+        return tasks if tasks is not None else sum(map(_threads, _tree(self._init_pid)))
 
     def restart_peak(self) -> bool:
         """Let the memory peak count from here; False where the kernel cannot."""
@@ -135,6 +159,12 @@ def _tree(pid: int) -> Iterator[int]:
         with contextlib.suppress(OSError):
             for task in os.listdir(f"/proc/{current}/task"):
                 pending += map(int, _read(f"/proc/{current}/task/{task}/children").split())
+
+
+def _threads(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return len(os.listdir(f"/proc/{pid}/task"))
+    return 0
 
 
 def _keyed(path: str) -> dict[str, int]:

@@ -20,8 +20,8 @@ from container_magic.events import (
     Event,
     Exited,
     Failed,
-    LimitReached,
     LogKept,
+    Sampled,
     Started,
     StreamName,
     Usage,
@@ -38,19 +38,12 @@ from container_magic.runtime.pool import pool_key
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.stem import Stem, forked_stem
 from container_magic.runtime.sweep import await_end
+from container_magic.runtime.why_over import why_over
 from container_magic.runtime.worker import Worker, as_error
 from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:
     from container_magic.languages.complaint import Complaint
-
-_LIMITS_IN_WORDS = {
-    "memory": "its memory limit was reached",
-    "wall": "a cell took longer than its --timeout",
-    "cpu": "its CPU time was used up",
-    "output": "a cell wrote more than anybody can want",
-    "idle": "it has waited too long for a cell",
-}
 
 
 class Run:
@@ -165,6 +158,7 @@ class Run:
         self._hears, self._interrupt_waits = request.spec.process.shell == "kernel", False
         self._log = OutputLog()
         self._idle_seconds = self._on_idle = None
+        self._events = deque(event for event in self._events if not isinstance(event, Sampled))  # of no cell
         if self._created is not None:  # each cell's events begin with it: its report names container and limits
             self._events.append(self._created)
         self._worker.next_cell(request.spec.watch.wall_seconds)
@@ -178,6 +172,8 @@ class Run:
         if self._alive and not self._worker.lost:
             for event in self._worker.receive():
                 self._note_end(event)
+                if isinstance(event, Sampled):
+                    self._events.append(event)  # somebody has asked for it
                 self._alive = self._alive and not isinstance(event, (Deleted, Failed))
             if self._alive and self._worker.lost:  # killed: what it has left is removed here
                 self._alive = False
@@ -187,13 +183,7 @@ class Run:
 
     def _note_end(self, event: Event) -> None:
         """Keep in words why a session is over."""
-        if isinstance(event, LimitReached) and event.limit in _LIMITS_IN_WORDS:
-            self.ended_because = _LIMITS_IN_WORDS[event.limit]
-        elif isinstance(event, Failed):
-            self.ended_because = event.message
-        elif isinstance(event, Exited) and not event.alive and not self.ended_because:
-            by = f"with exit code {event.exit_code}" if event.exit_signal is None else f"by signal {event.exit_signal}"
-            self.ended_because = f"its interpreter was ended {by}"
+        self.ended_because = why_over(event, self.ended_because)
 
     @property
     def container_id(self) -> str:
@@ -215,6 +205,14 @@ class Run:
     def begun(self) -> bool:
         """Whether a kernel has its sockets ready."""
         return self._begun_said
+
+    def ask_sample(self) -> None:
+        """Ask for the figures of this moment: a ``Sampled`` that is ``asked`` comes as soon as the supervisor can.
+
+        Nothing comes before the code was started and after the container's end; between two cells it comes, too. A
+        client that does not read gets fewer.
+        """
+        self._worker.command("sample")
 
     def _hear_begun(self) -> None:
         self._begun_said = True

@@ -89,7 +89,7 @@ class SessionWatcher(Watcher):
             self._begin_cell(frame)
         elif operation == "done" and not self._is_idle:
             self._end_cell(frame["code"])
-        elif not self._is_idle or operation == "kill":
+        elif not self._is_idle or operation in ("kill", "sample"):
             super()._command(operation, frame)
         elif operation == "interrupt" and self._watch.interrupt_seconds is None:
             self._interrupt()
@@ -97,6 +97,10 @@ class SessionWatcher(Watcher):
 
     def _means_us(self, frame: dict[str, Any]) -> bool:
         return super()._means_us(frame) or frame.get("op") == "cell"
+
+    def _interrupt_for_memory(self) -> None:
+        """Interrupt, and kill nobody who does not listen: the session's state is to survive, and the limit stands."""
+        self._send_interrupt()
 
     def _begin_cell(self, frame: dict[str, Any]) -> None:
         self._run = frame["run"]

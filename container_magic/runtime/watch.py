@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, Sampled
+from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, MemoryHigh, Sampled
 from container_magic.linux import syscalls
 from container_magic.process import handshake
 from container_magic.process.init import EXIT
 from container_magic.process.slot import read_line
 from container_magic.runtime.connection import Connection
+from container_magic.runtime.high_mark import HighMark
 from container_magic.runtime.measure import Gauge
 from container_magic.runtime.shortage import Shortages
 from container_magic.spec import Watch
@@ -44,7 +45,10 @@ class Watcher:
         run: int = 0,
         slot: mmap.mmap | None = None,
         shortages: Shortages | None = None,
+        high_mark: HighMark | None = None,
     ) -> None:
+        self._high_mark = high_mark
+        self._high_seen = False
         self._shortages = shortages
         self._run = run
         self._slot = slot
@@ -84,6 +88,9 @@ class Watcher:
         for fd in (self._connection.socket, self._connection.wakeup, self._pidfd, self._sync):
             poll.register(fd, select.POLLIN)
         client = self._connection.socket.fileno()
+        alarm = self._high_mark.alarm if self._high_mark is not None else None
+        if alarm is not None:
+            poll.register(*alarm)
         while True:
             events = select.POLLIN | (select.POLLOUT if self._connection.pending_bytes else 0)
             poll.modify(client, events)
@@ -109,9 +116,14 @@ class Watcher:
                 self._obey()
             if self._connection.wakeup in ready:
                 self._connection.check_wakeup()
+            if self._high_mark is not None and alarm is not None and alarm[0] in ready:
+                self._high_mark.heard()
 
     def _begin(self, begun: float) -> None:
         self._begun = begun
+        self._high_seen = False
+        if self._high_mark is not None:
+            self._high_mark.arm()
         self._next_sample = begun + _SAMPLE_SECONDS
         self._next_cpu_check = 0.0
 
@@ -128,6 +140,10 @@ class Watcher:
             if now >= deadlines[-1]:
                 self._end("wall")
                 deadlines.pop()
+        if self._high_mark is not None:
+            if now >= self._high_mark.due:
+                self._look_at_mark(self._high_mark, now)
+            deadlines.append(self._high_mark.due)
         if now >= self._next_sample:
             self._sample(now)
         deadlines.append(self._next_sample)
@@ -150,6 +166,35 @@ class Watcher:
             point = Sampled(time=elapsed, cpu_seconds=sample.cpu_seconds, memory_bytes=sample.memory_bytes)
             self._connection.send(point)
 
+    def _look_at_mark(self, mark: HighMark, now: float) -> None:
+        """Interrupt the code where it holds as much as ``--mem-high``, and again when it takes much of what is left."""
+        held_bytes = mark.reached(now)
+        if held_bytes is None:
+            return
+        if not self._high_seen:
+            self._high_seen = True
+            self._connection.send(MemoryHigh(limit_bytes=mark.high_bytes, usage_bytes=held_bytes))
+        self._interrupt_for_memory()
+        mark.arm()
+
+    def _interrupt_for_memory(self) -> None:
+        self._interrupt()
+
+    def _answer_sample(self) -> None:
+        """Send the figures of this moment to a client that asks; nothing else waits for it or comes later."""
+        if self._connection.pending_bytes >= _PENDING_BYTES:
+            return
+        memory = self._gauge.memory_use()
+        answer = Sampled(
+            time=time.monotonic() - self._begun,
+            cpu_seconds=self._gauge.sample().cpu_seconds,
+            memory_bytes=memory.usage_bytes,
+            working_set_bytes=memory.working_set_bytes,
+            pids=self._gauge.tasks(),
+            asked=True,
+        )
+        self._connection.send(answer)
+
     def _check_cpu(self, now: float, limit_seconds: float) -> None:
         used = self._gauge.sample().cpu_seconds or 0.0
         if used >= limit_seconds:
@@ -169,6 +214,8 @@ class Watcher:
     def _command(self, operation: str, frame: dict[str, Any]) -> None:
         if operation == "interrupt":
             self._interrupt()
+        elif operation == "sample":
+            self._answer_sample()
         elif operation == "kill" and frame.get("reason") == "output":
             self._end("output")
         elif operation == "kill":
@@ -177,10 +224,13 @@ class Watcher:
 
     def _interrupt(self) -> None:
         """First SIGINT to the payload's group, a while later SIGKILL for all."""
-        self._interrupted = True
         seconds = self._watch.interrupt_seconds
         if seconds is not None and self._interrupt_deadline == float("inf"):
             self._interrupt_deadline = time.monotonic() + seconds
+        self._send_interrupt()
+
+    def _send_interrupt(self) -> None:
+        self._interrupted = True
         try:
             self._sync.send(handshake.SIGNAL + bytes([signal.SIGINT]))
         except OSError:

@@ -16,6 +16,7 @@ from container_magic.cgroups.prepare import prepare
 from container_magic.errors import ContainError
 from container_magic.events import Limit
 from container_magic.linux.subids import ADD_RANGE
+from container_magic.rootfs.marker import HINT, NO_NESTING, is_inside
 from container_magic.runtime.client import zygote
 from container_magic.spec import DeviceRate, Resources
 
@@ -53,6 +54,8 @@ class Check:
 
 def doctor() -> list[Check]:
     """Look at this host and try a container; every check is made whatever the others say."""
+    if is_inside():
+        return [Check(name="nesting", ok=False, detail=NO_NESTING, remedy=HINT)]
     checks = [_try(name, check) for name, check in _BASICS]
     if all(check.ok is not False for check in checks):
         checks += _limits(_cgroup_facts())
@@ -180,6 +183,7 @@ def _rate(facts: CgroupFacts) -> Resources:
 
 _EXAMPLES: dict[str, Callable[[CgroupFacts], Resources]] = {
     "--mem": lambda _: Resources(memory_bytes=64 << 20, memory_swap_bytes=-1),
+    "--mem-high": lambda _: Resources(memory_high_bytes=32 << 20),
     "--memory-swap": lambda _: Resources(memory_bytes=64 << 20),
     "--cpus AMOUNT": lambda _: Resources(cpus=0.5),
     "--cpus SET": lambda facts: Resources(cpuset_cpus=facts.cpus or "0"),

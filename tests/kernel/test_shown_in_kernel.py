@@ -8,6 +8,8 @@ import nbclient
 import nbformat
 import pytest
 
+from container_magic.rootfs.marker import HINT, NO_NESTING
+
 TIMEOUT_SECONDS = 60
 RUN = "%%contain --mem 300M --net none --quiet"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -200,7 +202,7 @@ def test_containers_do_not_nest(kernel):
     """One line says so."""
     cell = kernel.run(f"{RUN}\n%%contain\n1")
     (content,) = cell.of("error")
-    assert content["traceback"] == ["UsageError: %%contain does not nest: this cell runs in a container already"]
+    assert content["traceback"] == [f"UsageError: {NO_NESTING}; {HINT}"]
 
 
 def test_exit_ends_the_cell_with_its_code(kernel):

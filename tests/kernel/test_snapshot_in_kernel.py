@@ -317,7 +317,7 @@ def test_widgets_reach_no_front_end(kernel):
 
 def test_it_does_not_nest(kernel):
     """A container is no place for containers."""
-    assert "does not nest" in text(kernel.run(f"{SNAPSHOT}\nget_ipython().run_cell_magic('contain', '', '1')"))
+    assert "inside a container" in text(kernel.run(f"{SNAPSHOT}\nget_ipython().run_cell_magic('contain', '', '1')"))
 
 
 def test_exit_ends_the_snapshot_and_not_the_notebook(kernel):

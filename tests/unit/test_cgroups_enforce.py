@@ -55,6 +55,7 @@ def v2_facts(**changes: Any) -> CgroupFacts:
 EVERYTHING = Resources(
     memory_bytes=200 * MB,
     memory_swap_bytes=300 * MB,
+    memory_high_bytes=150 * MB,
     cpus=1.5,
     cpuset_cpus="0-1",
     cpuset_mems="0",

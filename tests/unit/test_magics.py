@@ -375,7 +375,7 @@ def test_help_lists_every_option(shell):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("%%contain --me", {"--mem", "--memory", "--memory-swap"}),
+        ("%%contain --me", {"--mem", "--mem-high", "--memory", "--memory-high", "--memory-swap"}),
         ("%%contain --mem 1G --cpu-t", {"--cpu-time"}),
         ("%contain --dry", {"--dry-run"}),
         ("%%contain --net ", {"none", "host"}),
