@@ -203,10 +203,11 @@ class Contained(InteractiveShell):
         """Whether what runs is a cell of the user's, to be found in ``In`` and ``Out``."""
         return self.channel is not None
 
-    def refuse_nesting(self) -> None:
-        """Have ``%%contain`` say that a container is no place for containers."""
-        for kind in ("line", "cell", "line_cell"):
-            self.register_magic_function(_no_nesting, kind, "contain")  # type: ignore[arg-type]
+
+def refuse_nesting(shell: InteractiveShell) -> None:
+    """Have ``%%contain`` say that a container is no place for containers."""
+    for kind in ("line", "cell", "line_cell"):
+        shell.register_magic_function(_no_nesting, kind, "contain")  # type: ignore[arg-type]
 
 
 def _reads_nothing() -> bool:

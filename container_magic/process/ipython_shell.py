@@ -19,7 +19,7 @@ from traitlets import Type, Unicode
 from traitlets.config import Config
 
 from container_magic.process.channel import Channel
-from container_magic.process.contained_shell import BACKEND, Compiler, Contained, Exit, Hook, Publisher
+from container_magic.process.contained_shell import BACKEND, Compiler, Contained, Exit, Hook, Publisher, refuse_nesting
 from container_magic.process.slot import new_slot
 
 # CPython 3.11 quickens a function at its eighth call and specialises in the next few
@@ -87,7 +87,7 @@ def _make() -> ContainShell:
         ipython_dir="", user_module=types.ModuleType("__main__"), config=config, colors_force=True
     )
     shell.db = {}
-    shell.refuse_nesting()
+    refuse_nesting(shell)
     _warm_up(shell)
     atexit.unregister(shell.atexit_operations)  # it frees what the end of the process frees
     sys.modules["__main__"] = main

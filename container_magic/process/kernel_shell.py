@@ -15,6 +15,7 @@ from typing import Any
 from ipykernel.kernelapp import IPKernelApp
 
 from container_magic.process.channel import Channel
+from container_magic.process.contained_shell import refuse_nesting
 from container_magic.process.kernel_place import DIRECTORY, PORTS, socket_name
 
 _DIRECTORY = f"/{'/'.join(DIRECTORY)}"
@@ -46,6 +47,7 @@ class KernelShell:
         app.initialize(["-f", _write_connection_file(order["key"]), *order["arguments"]])
         for channel in PORTS:  # the relay is another user where ids are mapped, and nobody else is inside
             os.chmod(f"{_DIRECTORY}/{socket_name(channel)}", 0o777)
+        refuse_nesting(app.shell)
         self._channel.say_begun()
         app.start()
         return 0

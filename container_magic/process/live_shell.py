@@ -19,7 +19,7 @@ from IPython.core.autocall import ExitAutocall
 from IPython.core.interactiveshell import InteractiveShell
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from container_magic.process.contained_shell import Compiler, Contained, Exit, Hook, Publisher
+from container_magic.process.contained_shell import Compiler, Contained, Exit, Hook, Publisher, refuse_nesting
 
 _PACKAGE = __name__.rpartition(".")[0]
 _HANGS = "libgomp"
@@ -91,7 +91,7 @@ def take_over(slot: mmap.mmap) -> Contained:
     for name in _EXITS:
         if isinstance(shell.user_ns.get(name), ExitAutocall):
             shell.user_ns[name] = Exit(shell)  # type: ignore[no-untyped-call]
-    shell.refuse_nesting()
+    refuse_nesting(shell)
     contained: Contained = shell.owned_by(slot)
     return contained
 
