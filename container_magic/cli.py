@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from container_magic.errors import ContainError, InternalError, NotFoundError, OptionError
 from container_magic.process import launch
+from container_magic.process.handshake import KERNEL_SHELL
 from container_magic.rootfs.marker import is_inside
 
 if TYPE_CHECKING:
@@ -78,11 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``contain`` with ``argv`` (default: the process's own) and return its exit code."""
     if argv is None and "_ARGCOMPLETE" in os.environ:  # the shell asks: somebody pressed Tab
         _answer_shell()
-    if argv is None and (sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["kernel", "start"]):
-        # this process is ours, has no thread yet, and what it imports now leaves no garbage
-        if not is_inside():
-            launch.begin_early()
-        gc.disable()
+    if argv is None:
+        _begin_early(sys.argv[1:])
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except ContainError as error:
@@ -95,6 +93,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         launch.end_early()
         if argv is None:
             gc.freeze()  # at its end the interpreter would look through all of it several times
+
+
+def _begin_early(words: Sequence[str]) -> None:
+    """Start what a container needs while this process, which is ours and has no thread yet, still imports."""
+    preload = (KERNEL_SHELL,) if words[:2] == ["kernel", "start"] else () if words[:1] == ["run"] else None
+    if preload is not None:
+        if not is_inside():
+            launch.begin_early(preload)
+        gc.disable()  # what is imported now leaves no garbage
 
 
 def _dispatch(words: Sequence[str]) -> int:

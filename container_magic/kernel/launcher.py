@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -57,6 +58,7 @@ def main(words: Sequence[str]) -> int:
 
     try:
         _bound_memory()
+        gc.enable()  # from here on it lives long
         return relay(options, run, request, key, outside)
     finally:
         run.close()

@@ -57,6 +57,8 @@ class BootConfig:
     id_mappings: tuple[IdMapping, ...]
     """Maps of the containers' user namespaces, seen from the zygote."""
     subordinate: SubordinateIds | None
+    preload: tuple[str, ...] = ()
+    """Modules that the zygote imports before it is told more."""
 
 
 def main(argument: str) -> None:
@@ -72,7 +74,7 @@ def main(argument: str) -> None:
         make_view(build(BootConfig, json.loads(message)), control)
 
 
-def own_config() -> BootConfig:
+def own_config(preload: tuple[str, ...] = ()) -> BootConfig:
     """Return the config for this process's own interpreter and ids."""
     ids = own_ids()
     return BootConfig(
@@ -80,6 +82,7 @@ def own_config() -> BootConfig:
         rootless=ids.rootless,
         id_mappings=ids.id_mappings,
         subordinate=ids.subordinate,
+        preload=preload,
     )
 
 
@@ -100,7 +103,7 @@ def make_view(config: BootConfig, control: int) -> NoReturn:
     for fd in fds.values():
         if fd >= 0:
             os.set_inheritable(fd, True)
-    _become_zygote(fds, has_mounts)
+    _become_zygote(fds, config.preload, has_mounts)
 
 
 def _enter_user_namespace(subordinate: SubordinateIds | None) -> None:
@@ -254,13 +257,14 @@ def _attach(fd: int, target: str) -> None:
     os.close(fd)
 
 
-def _become_zygote(fds: dict[str, int], has_mounts: list[str]) -> NoReturn:
+def _become_zygote(fds: dict[str, int], preload: tuple[str, ...], has_mounts: list[str]) -> NoReturn:
     path = ":".join(dict.fromkeys([os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin"]))
     environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1", "LD_BIND_NOW": "1"}
     source = f"import sys; sys.path.insert(0, {VIEW + '/lib'!r})\n{_ENTRY}"
     words = [f"{name}={fd}" for name, fd in fds.items()]
     # NUL cannot be in an argument, and a path may hold anything else: one argument for each
-    os.execve(sys.executable, [sys.executable, "-s", "-c", source, ",".join(words), *has_mounts], environment)
+    arguments = [",".join(words), ",".join(preload), *has_mounts]
+    os.execve(sys.executable, [sys.executable, "-s", "-c", source, *arguments], environment)
 
 
 if __name__ == "__main__":

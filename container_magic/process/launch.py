@@ -134,8 +134,10 @@ def spawn(launcher: Sequence[str] = (), environment: Mapping[str, str] | None = 
     return Boot(process, ours, complaints, told=False)
 
 
-def fork() -> Boot | None:
+def fork(preload: tuple[str, ...] = ()) -> Boot | None:
     """Fork boot, which makes the view for this process's own host tree and ids at once; None with several threads.
+
+    The zygote that it becomes imports ``preload`` before it is told anything.
 
     A fork of a process with threads can deadlock, and is refused a user namespace.
     """
@@ -145,7 +147,7 @@ def fork() -> Boot | None:
     complaints = _memory_file()
     pid = os.fork()
     if pid == 0:
-        _be_boot(theirs, complaints)
+        _be_boot(theirs, complaints, preload)
     theirs.close()
     return Boot(Forked(pid), ours, complaints, told=True)
 
@@ -153,13 +155,13 @@ def fork() -> Boot | None:
 _early: list[Boot] = []
 
 
-def begin_early() -> None:
+def begin_early(preload: tuple[str, ...] = ()) -> None:
     """Fork boot now, for the one zygote that this process will ask for, before what that takes is even imported.
 
     Not on pure cgroup v2: the own group has to hold this process alone until it is divided.
     """
     if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
-        boot = fork()
+        boot = fork(preload)
         if boot is not None:
             _early.append(boot)
 
@@ -176,12 +178,12 @@ def end_early() -> None:
         boot.abandon()
 
 
-def _be_boot(control: socket.socket, complaints: int) -> NoReturn:
+def _be_boot(control: socket.socket, complaints: int, preload: tuple[str, ...]) -> NoReturn:
     try:
         _leave_client(control.detach(), complaints)
         from container_magic.process.boot import make_view, own_config
 
-        make_view(own_config(), _CONTROL_FD)
+        make_view(own_config(preload), _CONTROL_FD)
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
     finally:

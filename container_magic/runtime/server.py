@@ -59,16 +59,17 @@ def _preload(names: list[str]) -> dict[str, str]:
 
 def main() -> None:
     """Serve; what boot found stands on the command line, the client's order comes over the control socket."""
-    found, *has_mounts = sys.argv[1:]
+    found, early, *has_mounts = sys.argv[1:]
     standing = {name: int(fd) for name, _, fd in (word.partition("=") for word in found.split(","))}
     # computed once here, inherited by every supervisor
     default_program()
     last_capability()
+    failed = _preload([name for name in early.split(",") if name])
     order = _receive_order(standing["control"])
     if order is None:
         return
     standing |= order.fds
-    failed = _preload(order.preload)
+    failed = failed or _preload(order.preload)
     if failed:
         os.write(standing["control"], json.dumps(failed).encode())
         return
