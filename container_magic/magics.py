@@ -357,6 +357,8 @@ _UNQUOTED = re.compile(r"""[\s'"\\${}]""")
 
 
 def _candidates(words: list[str], current: str) -> list[str]:
+    if words[:3] == ["%contain", "kernel", "install"]:
+        return at_cursor(words[3:], current, "kernel")
     if len(words) > 1 and words[0] == "%contain" and words[1] in _VERBS:
         return [word for word in _verb_words(words[1], words[-1]) if word.startswith(current)]
     found = at_cursor(words[1:], current, "magic", _own_names())

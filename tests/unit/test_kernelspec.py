@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -348,6 +349,16 @@ def test_script_of_another_project_is_not_taken(jupyter, monkeypatch):
     assert kernelspec.launcher_command() == module
     script.write_text("#!/x/python\nfrom container_magic.cli import main\n")
     assert kernelspec.launcher_command() == [str(script)]
+
+
+def test_notebook_directory_is_not_where_the_launcher_comes_from(jupyter, monkeypatch):
+    """A package of the same name beside the notebook is not imported outside of a container."""
+    (jupyter / "container_magic").mkdir()
+    (jupyter / "container_magic/__init__.py").write_text("print('hijacked')")
+    (jupyter / "container_magic/__main__.py").write_text("")
+    monkeypatch.setattr(kernelspec, "_is_our_script", lambda path: False)
+    done = subprocess.run([*kernelspec.launcher_command(), "kernel"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: contain kernel install")
 
 
 # --- words ---

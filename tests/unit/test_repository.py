@@ -127,11 +127,13 @@ def test_every_page_is_in_the_index():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_named_in_a_page_exist(page):
     """An option of ``contain`` that a page names is in the option table."""
+    from container_magic.kernel.command import INSTALL_WORDS
     from container_magic.options import OPTIONS
 
-    verbs = {"--format", "--help", "--self-test", "--raw", "--completion"}
+    verbs = {"--format", "--help", "--self-test", "--raw", "--completion", *INSTALL_WORDS}
     known = {name for option in OPTIONS for name in option.names} | verbs
     foreign = {"--no-index", "--find-links", "--quiet", "--scope"}  # pip's and systemd-run's
+    foreign |= {"--kernel", "--execute", "--to"}  # of jupyter execute and jupyter nbconvert
     written = re.sub(r"(--[a-z-]+)\{([a-z,]+)\}(-\{[a-z,]+\})?", "", page.read_text(encoding="utf-8"))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", written))
     assert named <= known | foreign

@@ -1,0 +1,118 @@
+"""Kernels of `contain kernel install`, and ordinary ones under the provisioner, as a manager of Jupyter starts them."""
+
+import json
+import sys
+
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import KernelManager
+
+from container_magic.cgroups.facts import probe
+from container_magic.kernel.command import kernel
+
+TIMEOUT_SECONDS = 60
+OPTIONS = ["--mem", "512M"] if "memory" in probe().controllers else ["--best-effort"]
+LOOK = "import os, socket; print(os.environ.get('SECRET'), os.environ.get('NAMED'), os.environ.get('OF_SPEC'), "
+LOOK += "[name for _, name in socket.if_nameindex()], os.path.exists({!r}))"
+
+
+@pytest.fixture
+def jupyter(tmp_path, monkeypatch):
+    """Give Jupyter directories of its own, and the server a secret."""
+    for name in ("JUPYTER_CONFIG_DIR", "XDG_DATA_HOME", "IPYTHONDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("SECRET", "token of the server")
+    monkeypatch.setenv("NAMED", "1")
+    return tmp_path
+
+
+@pytest.fixture
+def started(jupyter):
+    """Return a function that starts a kernel by name and returns manager and client."""
+    running = []
+
+    def started(name, **how):
+        specs = KernelSpecManager(kernel_dirs=[str(jupyter / "jupyter" / "kernels")])
+        manager = KernelManager(kernel_name=name, kernel_spec_manager=specs)
+        manager.start_kernel(**how)
+        client = manager.client()
+        running.append((manager, client))
+        client.start_channels()
+        client.wait_for_ready(timeout=TIMEOUT_SECONDS)
+        return manager, client
+
+    yield started
+    for manager, client in running:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.context.destroy(0)
+
+
+def printed(client, code):
+    """Return what a cell prints; an error of the cell fails the test."""
+    text = []
+    reply = client.execute_interactive(
+        code, timeout=TIMEOUT_SECONDS, output_hook=lambda message: text.append(message["content"].get("text", ""))
+    )
+    assert reply["content"]["status"] == "ok", reply["content"]
+    return "".join(text)
+
+
+def test_installed_kernel_runs_cells_in_a_container(jupyter, started):
+    """Its cells see none of the server's environment, no network but lo, and no file that was not named."""
+    kernel(["install", "--name", "boxed", "--dir", f"{jupyter}/jupyter/kernels", "-e", "NAMED", *OPTIONS])
+    _, client = started("boxed")
+    assert printed(client, LOOK.format(str(jupyter / "jupyter"))) == "None 1 None ['lo'] False\n"
+    assert printed(client, "x = 6") == ""
+    assert printed(client, "print(x * 7)") == "42\n"
+
+
+def wrapped(jupyter, options):
+    """Write an ordinary kernelspec with the provisioner's stanza."""
+    place = jupyter / "jupyter" / "kernels" / "wrapped"
+    place.mkdir(parents=True)
+    stanza = {"provisioner_name": "container-magic", "config": {"options": options}}
+    spec = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "wrapped",
+        "language": "python",
+        "env": {"OF_SPEC": "2"},
+        "metadata": {"kernel_provisioner": stanza},
+    }
+    (place / "kernel.json").write_text(json.dumps(spec))
+
+
+def test_provisioner_starts_an_ordinary_kernelspec_in_a_container(jupyter, started):
+    """The same containment; the kernelspec's own variables are inside, and what nbclient appends is understood."""
+    wrapped(jupyter, ["-e", "NAMED", *OPTIONS])
+    _, client = started("wrapped", extra_arguments=["--HistoryManager.hist_file=:memory:"])
+    assert printed(client, LOOK.format(str(jupyter / "jupyter"))) == "None 1 2 ['lo'] False\n"
+    assert printed(client, "print(get_ipython().history_manager.hist_file)") == ":memory:\n"
+
+
+def test_kernel_under_the_provisioner_is_interrupted_by_signal(jupyter, started):
+    """An ordinary kernelspec says interrupt_mode signal: SIGINT to the launcher's group interrupts the cell."""
+    wrapped(jupyter, OPTIONS)
+    manager, client = started("wrapped")
+    assert manager.kernel_spec.interrupt_mode == "signal"
+    request = client.execute("print('begun', flush=True)\nimport time\nwhile True: time.sleep(0.01)")
+    while "begun" not in client.get_iopub_msg(timeout=TIMEOUT_SECONDS)["content"].get("text", ""):
+        pass
+    manager.interrupt_kernel()
+    reply = client.get_shell_msg(timeout=TIMEOUT_SECONDS)
+    while reply["parent_header"].get("msg_id") != request:
+        reply = client.get_shell_msg(timeout=TIMEOUT_SECONDS)
+    assert (reply["content"]["status"], reply["content"]["ename"]) == ("error", "KeyboardInterrupt")
+    assert printed(client, "print('alive')") == "alive\n"
+
+
+def test_shutdown_ends_the_launcher_in_order(jupyter, started):
+    """After an ordinary shutdown the process that Jupyter knows has ended itself: it had not to be killed."""
+    kernel(["install", "--name", "boxed", "--dir", f"{jupyter}/jupyter/kernels", *OPTIONS])
+    manager, _ = started("boxed")
+    process = manager.provisioner.process
+    manager.shutdown_kernel()
+    assert process.returncode == 0
