@@ -92,7 +92,6 @@ class ClientSide:
         self._signer = Signer(key=info.key.encode(), digest=digest_of(info.signature_scheme), once=True)
         self._session = os.urandom(16).hex()
         self._numbers = itertools.count(1)
-        self.version = PROTOCOL_VERSION
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         kinds = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.XPUB, "hb": zmq.ROUTER}
         for channel, kind in kinds.items():
@@ -173,7 +172,7 @@ class ClientSide:
             "username": "kernel",
             "session": self._session,
             "date": message.date,
-            "version": self.version,
+            "version": PROTOCOL_VERSION,
         }
         frames = Frames(
             identities=tuple(identities),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from typing import Any, Literal
 
@@ -22,12 +23,14 @@ from container_magic.process.kernel_place import DIRECTORY, socket_name
 KernelChannel = Literal["shell", "iopub", "control", "stdin"]
 CHANNELS: tuple[KernelChannel, ...] = ("iopub", "shell", "control", "stdin")
 """The order in which they are read: what was published before a reply goes before it."""
-MOST_MESSAGE_BYTES = 128 * 1024 * 1024
+MOST_MESSAGE_BYTES = 64 * 1024 * 1024
 _MOST_PARTS = 256
-_MOST_WAITING = 64
+_MOST_WAITING = 8
 _KINDS = {"iopub": zmq.SUB, "shell": zmq.DEALER, "control": zmq.DEALER, "stdin": zmq.DEALER}
 # ipykernel asks for input over the stdin socket of who has sent the request, by the name of its shell socket
 _NAME = b"relay"
+_NAME_OF_MESSAGE = re.compile(r"[\w.:-]{1,200}", re.ASCII)
+_DATE = re.compile(r"[\dT:.Z+-]{1,40}", re.ASCII)
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HEADER = msgspec.json.Decoder(Header)
 _PARENT = msgspec.json.Decoder(ParentHeader)
@@ -50,7 +53,6 @@ class KernelSide:
     def __init__(self, init_pid: int, supervisor_pid: int, key: bytes, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self._signer = Signer(key=key)
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
-        self.version = ""
         try:
             self._inodes = _open_sockets(init_pid, supervisor_pid)
         except OSError as error:
@@ -100,7 +102,7 @@ class KernelSide:
             message = Message(
                 msg_type=header.msg_type,
                 msg_id=header.msg_id,
-                date=header.date,
+                date=header.date if _DATE.fullmatch(header.date) else "",
                 parent_id=_PARENT.decode(frames.parent).msg_id,
                 metadata=_OBJECT.decode(frames.metadata),
                 content=_OBJECT.decode(frames.content),
@@ -108,7 +110,8 @@ class KernelSide:
             )
         except (msgspec.MsgspecError, RecursionError) as error:
             raise WireError(f"a message that cannot be understood: {error}") from error
-        self.version = header.version
+        if not _NAME_OF_MESSAGE.fullmatch(header.msg_id):
+            raise WireError("a message with a name that is none")
         return message, frames.size_bytes
 
     def close(self) -> None:

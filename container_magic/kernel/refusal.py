@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from container_magic.errors import ContainError
-from container_magic.kernel.client_side import ClientSide, Request, read_connection_file
+from container_magic.kernel.client_side import PROTOCOL_VERSION, ClientSide, Request, read_connection_file
 from container_magic.kernel.relay import complain
 from container_magic.kernel.wire import WireError
 
@@ -97,7 +97,7 @@ class _Refusal:
     def _kernel_info(self) -> dict[str, Any]:
         return {
             "status": "ok",
-            "protocol_version": self._client.version,
+            "protocol_version": PROTOCOL_VERSION,
             "implementation": "container_magic",
             "implementation_version": "",
             "language_info": {"name": "python", "version": "", "mimetype": "text/x-python", "file_extension": ".py"},

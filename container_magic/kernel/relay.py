@@ -29,6 +29,7 @@ from container_magic.kernel.wire import Frames, WireError
 from container_magic.report import RunReport
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.run import Run
+from container_magic.sanitize import EscapeFilter
 
 if TYPE_CHECKING:
     from container_magic.kernel.launcher import Outside
@@ -98,6 +99,8 @@ class _Relay:
         self._meter = Meter(time.monotonic())
         self._requests: OrderedDict[str, Request] = OrderedDict()
         self._held: deque[Request] = deque()
+        self._unanswered: set[str] = set()
+        self._escapes = EscapeFilter()
         self._usage_asked: deque[Request] = deque()
         self._kill_at = self._probe_at = float("inf")
         self._status: int | None = None
@@ -165,8 +168,9 @@ class _Relay:
     def _remember(self, request: Request) -> None:
         bare = Frames(identities=request.frames.identities, header=request.frames.header)
         self._requests[request.header.msg_id] = replace(request, frames=bare)
+        self._unanswered.add(request.header.msg_id)
         if len(self._requests) > _MOST_REQUESTS:
-            self._requests.popitem(last=False)
+            self._unanswered.discard(self._requests.popitem(last=False)[0])
 
     def _send_in(self, request: Request) -> None:
         if self._kernel is not None:
@@ -239,7 +243,7 @@ class _Relay:
         if isinstance(event, Created):
             self._created = event
         elif isinstance(event, Output):
-            complain(event.data.decode(errors="replace"), own=False)
+            self._pass_on(event)
         elif isinstance(event, Sampled) and event.asked:
             self._answer_usage(event)
         elif isinstance(event, MemoryHigh):
@@ -255,6 +259,11 @@ class _Relay:
             while self._held:
                 request = self._held.popleft()
                 self._send_in(request)
+
+    def _pass_on(self, event: Output) -> None:
+        """Write what came past ipykernel, from C or before its start, where servers keep what kernels say."""
+        sys.stderr.write(self._escapes.feed(event.data.decode(errors="replace")))
+        sys.stderr.flush()
 
     def _connect(self, created: Created) -> None:
         """Reach for the kernel's sockets, which stand now; its start is over, and cells are counted from here."""
@@ -315,28 +324,41 @@ class _Relay:
             self._get_ready()
         return True
 
-    def _pass_out(self, channel: KernelChannel, message: Message, size: int) -> None:
-        request = self._requests.get(message.parent_id)
-        if channel != "iopub" and (request is None or (channel != "stdin" and request.channel != channel)):
-            return
+    def _pass_out(self, channel: KernelChannel, message: Message, size_bytes: int) -> None:
         cleaned = self._filter.clean(channel, message)
-        now = time.monotonic()
+        notes = [one for one in cleaned if one.msg_type == "stream"]
         if channel == "iopub":
-            for one in cleaned:
-                self._publish_bounded(one, size if one.msg_type == message.msg_type else 0, now)
+            notes, cleaned = cleaned, []
+        now = time.monotonic()
+        for one in notes:
+            self._publish_bounded(one, size_bytes if one.msg_type == message.msg_type else 0, now)
+        request = self._requests.get(message.parent_id)
+        for one in cleaned:
+            if request is not None and one.msg_type == "input_request" and channel == "stdin":
+                for bounded in self._gate.admit(one, size_bytes, now):
+                    self._say(bounded, request)
+            elif request is not None and one.msg_type != "stream":
+                self._pass_reply(channel, request, one, now)
+
+    def _say(self, message: Message, request: Request) -> None:
+        if message.msg_type == "input_request":
+            self._client.reply(request, message, "stdin")
+        else:
+            self._publish(message)
+
+    def _pass_reply(self, channel: KernelChannel, request: Request, message: Message, now: float) -> None:
+        """Pass on the reply to a request: the first, on its channel, of the type that belongs to it."""
+        asked = request.header
+        if request.channel != channel or message.msg_type != asked.msg_type.removesuffix("_request") + "_reply":
             return
-        for one in [one for one in cleaned if one.msg_type == "stream"]:
-            self._publish_bounded(one, 0, now)
-        replies = [one for one in cleaned if one.msg_type != "stream"]
+        if asked.msg_id not in self._unanswered:
+            return
+        self._unanswered.discard(asked.msg_id)
         for one in self._gate.flush(now):
             self._publish(one)
-        if request is None:
-            return
         well = message.content.get("status") == "ok"
-        if channel == "shell" and request.is_cell and self._cells.replied(request, replies, well=well):
-            return
-        for one in replies:
-            self._client.reply(request, one, channel)
+        if not (request.is_cell and self._cells.replied(request, [message], well=well)):
+            self._client.reply(request, message)
 
     def _publish_bounded(self, message: Message, size_bytes: int, now: float) -> None:
         for one in self._gate.admit(message, size_bytes, now):
@@ -401,7 +423,7 @@ class _Relay:
             self._publish(message)
 
 
-def complain(text: str, *, own: bool = True) -> None:
+def complain(text: str) -> None:
     """Write to standard error, where servers keep what kernels say."""
-    sys.stderr.write(f"contain kernel: {text}\n" if own else text)
+    sys.stderr.write(f"contain kernel: {text}\n")
     sys.stderr.flush()

@@ -29,7 +29,6 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     msg_id: str
     msg_type: str
     date: str = ""
-    version: str = ""
     subshell_id: str | None = None
 
 

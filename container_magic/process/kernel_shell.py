@@ -12,13 +12,24 @@ import os
 import types
 from typing import Any
 
-from ipykernel.kernelapp import IPKernelApp
+import zmq
+from ipykernel import kernelapp
 
 from container_magic.process.channel import Channel
 from container_magic.process.contained_shell import refuse_nesting
 from container_magic.process.kernel_place import DIRECTORY, PORTS, socket_name
 
+_MOST_PUBLISHED = 1_000_000
 _DIRECTORY = f"/{'/'.join(DIRECTORY)}"
+
+
+class IPKernelApp(kernelapp.IPKernelApp):  # its options are called by the name of the class
+    """ipykernel, whose one listener reads a few messages ahead: what waits does so in here, under the memory limit."""
+
+    def init_iopub(self, context: Any) -> None:
+        """Make the socket that is published on; beyond this many messages ZeroMQ drops what is sent."""
+        context.setsockopt(zmq.SNDHWM, _MOST_PUBLISHED)
+        super().init_iopub(context)  # type: ignore[no-untyped-call]
 
 
 class KernelShell:
