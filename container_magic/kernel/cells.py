@@ -1,8 +1,7 @@
-"""The cells of a kernel, for their figures: one at a time runs, those behind it wait inside."""
+"""The cells of a kernel, one at a time, for their figures."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 
 from container_magic.errors import StateError
@@ -15,7 +14,7 @@ from container_magic.runtime.run import Run
 
 
 class Cells:
-    """Tells the supervisor when cells begin and end, and keeps the end of each until its figures are there.
+    """Tells the supervisor when a cell begins and ends, and keeps its reply until its figures are there.
 
     Args:
         run: The session that the kernel is.
@@ -27,45 +26,29 @@ class Cells:
         self._run = run
         watch = replace(request.spec.watch, wall_seconds=wall_seconds)
         self._request = replace(request, spec=replace(request.spec, watch=watch))
-        self._queue: deque[Request] = deque()
         self._builder = ReportBuilder()
-        self._counts = self._said = False
-        self._exit_code = 0
-        self._limit_reached = self._ended = False
+        self._limits_memory = self._ended = False
         self.current: Request | None = None
-        self.holds = False
-        """Whether the present cell has to wait until it is counted."""
-        self.reply: list[Message] = []
-        """The present cell's reply, which waits for its figures."""
+        self.counts = False
+        """Whether the present cell is counted already, and may begin."""
+        self.reply: Message | None = None
+        """Of the present cell, until its figures are there."""
         self.idle: Message | None = None
         """The news that the present cell is over, which stands behind the reply."""
 
-    def add(self, request: Request) -> None:
-        """Take note of a request to run a cell."""
-        if self.current is None:
-            self._begin(request)
-            self.holds = self.current is not None
-        else:
-            self._queue.append(request)
-
-    def _begin(self, request: Request) -> None:
+    def begin(self, request: Request) -> None:
+        """Have a cell counted."""
+        self.current, self.counts, self.reply, self.idle = request, False, None, None
+        self._builder = ReportBuilder()
         try:
             self._run.next_cell(self._request)
         except StateError:
             return  # it is dead; the events say how
-        self.current, self.reply, self.idle = request, [], None
-        self._counts = self._said = False
-        self._builder = ReportBuilder()
 
-    def replied(self, request: Request, messages: list[Message], *, well: bool) -> bool:
-        """Keep the reply to the present cell, which ended ``well`` or not; False for one that is not counted."""
-        if self.current is None or request.header.msg_id != self.current.header.msg_id or self.reply:
-            if request in self._queue:
-                self._queue.remove(request)
-            return False
-        self.reply, self._exit_code = messages, 0 if well else 1
-        self._say_end()
-        return True
+    def end(self, message: Message) -> None:
+        """Keep the reply to the present cell, and ask for its figures."""
+        self.reply = message
+        self._run.end_cell(0 if message.content.get("status") == "ok" else 1)
 
     def keep_idle(self, message: Message) -> bool:
         """Keep the news that the present cell is over; False when it is not of the present cell."""
@@ -74,38 +57,25 @@ class Cells:
         self.idle = message
         return True
 
-    def _say_end(self) -> None:
-        if self._counts and self.reply and not self._said:
-            self._said = True
-            self._run.end_cell(self._exit_code)
-
     def take(self, event: Event) -> RunReport | None:
         """Take an event of the session; return the report of a cell whose figures are complete."""
         self._builder.add(event)
         if isinstance(event, LimitReached):
-            self._limit_reached = self._limit_reached or event.limit == "memory"
-        elif isinstance(event, Started) and self.current is not None:
-            self._counts, self.holds = True, False
-            self._say_end()
+            self._limits_memory = self._limits_memory or event.limit == "memory"
+        elif isinstance(event, Started):
+            self.counts = self.current is not None
         elif isinstance(event, Exited):
             self._ended = not event.alive
-            if event.alive and self.current is not None:
-                return self._builder.report()
+            return self._builder.report() if event.alive and self.current is not None else None
         elif isinstance(event, Deleted) and not self._ended:  # between two cells: nobody says how its process ended
             usage = self._run.session_usage or Usage()
-            self._builder.add(Exited(exit_signal=9, oom_killed=self._limit_reached, usage=usage))
+            self._builder.add(Exited(exit_signal=9, oom_killed=self._limits_memory, usage=usage))
         return None
 
-    def next(self) -> None:
-        """Go on to the next cell, if one waits inside."""
-        self.current = None
+    def leave(self) -> None:
+        """Have done with the present cell."""
+        self.current, self.counts = None, False
         self._builder = ReportBuilder()
-        if self._queue:
-            self._begin(self._queue.popleft())
-
-    def left(self) -> list[Request]:
-        """Return the cells that were not replied to, the one that ran first."""
-        return [*([self.current] if self.current is not None else []), *self._queue]
 
     def last_report(self) -> RunReport:
         """Return how it ended."""

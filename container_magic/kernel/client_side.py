@@ -67,6 +67,11 @@ def read_connection_file(path: str) -> ConnectionInfo:
     return info
 
 
+class _Execute(msgspec.Struct, frozen=True, kw_only=True):
+    stop_on_error: bool = True
+    silent: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a client has asked: its frames, and what of its header counts."""
@@ -79,6 +84,15 @@ class Request:
     def is_cell(self) -> bool:
         """Whether it runs code in the main shell."""
         return self.header.msg_type == "execute_request" and not self.header.subshell_id
+
+    @property
+    def stops_on_error(self) -> bool:
+        """Whether the cells that wait behind it do not run when it fails."""
+        try:
+            asked = msgspec.json.decode(self.frames.content, type=_Execute)
+        except msgspec.MsgspecError:
+            return True
+        return asked.stop_on_error and not asked.silent
 
 
 class ClientSide:

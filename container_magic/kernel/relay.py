@@ -178,12 +178,29 @@ class _Relay:
 
     def _ask_shell(self, request: Request) -> None:
         self._remember(request)
-        if request.is_cell:
-            self._cells.add(self._requests[request.header.msg_id])
-        if self._cells.holds:
-            self._held.append(request)  # it is counted first, and nothing overtakes it
-        else:
+        if request.header.subshell_id:
             self._send_in(request)
+            return
+        self._held.append(request)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Send in what may go: a cell when it is counted, and not before the last one is over; nothing overtakes it."""
+        while self._held:
+            request = self._held[0]
+            if request.is_cell and request is not self._cells.current:
+                if self._cells.current is None:
+                    self._cells.begin(request)
+                return
+            if request.is_cell and not self._cells.counts:
+                return
+            self._send_in(self._held.popleft())
+
+    def _abort(self) -> None:
+        """Reply to the cells behind one that failed as ipykernel does: they do not run."""
+        for request in [request for request in self._held if request.is_cell]:
+            self._held.remove(request)
+            self._answer(request, "execute_reply", {"status": "aborted"})
 
     def _ask_control(self, request: Request) -> None:
         self._remember(request)
@@ -255,10 +272,8 @@ class _Relay:
             self._end_cell(report)
         elif (isinstance(event, Exited) and not event.alive) or isinstance(event, (Deleted, Failed)):
             self._end()
-        if not self._cells.holds:
-            while self._held:
-                request = self._held.popleft()
-                self._send_in(request)
+        if self._ready:
+            self._advance()
 
     def _pass_on(self, event: Output) -> None:
         """Write what came past ipykernel, from C or before its start, where servers keep what kernels say."""
@@ -356,8 +371,10 @@ class _Relay:
         self._unanswered.discard(asked.msg_id)
         for one in self._gate.flush(now):
             self._publish(one)
-        well = message.content.get("status") == "ok"
-        if not (request.is_cell and self._cells.replied(request, [message], well=well)):
+        present = self._cells.current
+        if present is not None and present.header.msg_id == asked.msg_id:
+            self._cells.end(message)
+        else:
             self._client.reply(request, message)
 
     def _publish_bounded(self, message: Message, size_bytes: int, now: float) -> None:
@@ -372,21 +389,19 @@ class _Relay:
     # Ends.
 
     def _end_cell(self, report: RunReport) -> None:
-        request, replies, idle = self._cells.current, self._cells.reply, self._cells.idle
-        if request is None:
+        request, reply, idle = self._cells.current, self._cells.reply, self._cells.idle
+        if request is None or reply is None:
             return
         if self._report != "none":
             text = report_line(report) if self._report == "line" else str(report)
-            self._client.publish(
-                self._client.message("display_data", {"data": {"text/plain": text}, "metadata": {}, "transient": {}}),
-                request,
-            )
-        for one in replies:
-            about = {**one.metadata, **cell_metadata(report)} if one.msg_type == "execute_reply" else one.metadata
-            self._client.reply(request, replace(one, metadata=about))
-        self._cells.next()
+            data = {"data": {"text/plain": text}, "metadata": {}, "transient": {}}
+            self._client.publish(self._client.message("display_data", data), request)
+        self._client.reply(request, replace(reply, metadata={**reply.metadata, **cell_metadata(report)}))
+        self._cells.leave()
         if idle is not None:
             self._publish(idle)
+        if reply.content.get("status") == "error" and request.stops_on_error:
+            self._abort()
 
     def _end(self) -> None:
         """Let go what was said last, then say why there will be no more."""
@@ -397,7 +412,9 @@ class _Relay:
             return
         content = error_content(report)
         complain("\n".join(content["traceback"]))
-        waiting = self._cells.left()
+        present = self._cells.current
+        held = [request for request in self._held if request.is_cell and request is not present]
+        waiting = [*([present] if present is not None else []), *held]
         error = self._client.message("error", content)
         self._client.publish(error, waiting[0] if waiting else None)
         for number, request in enumerate(waiting):
