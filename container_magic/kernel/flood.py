@@ -54,10 +54,12 @@ class FloodGate:
 
     Args:
         output_bytes: How much text of one cell is shown: the first of it and, when it is over, the last.
+        paced: Whether a Jupyter server stands between, which drops what comes faster.
     """
 
-    def __init__(self, output_bytes: int) -> None:
+    def __init__(self, output_bytes: int, *, paced: bool = True) -> None:
         self._output_bytes = output_bytes
+        self._paced = paced
         self._cells: collections.OrderedDict[str, _Cell] = collections.OrderedDict()
         self._window = Window()
         self._waiting = Waiting(self._count_lost)
@@ -78,7 +80,7 @@ class FloodGate:
     def release(self, now_seconds: float) -> list[Message]:
         """Return what may go now."""
         released = []
-        while self._waiting and (room := self._window.room_bytes(now_seconds)) > 0:
+        while self._waiting and (room := self._room_bytes(now_seconds)) > 0:
             released.append(self._counted(self._waiting.take(room), now_seconds))
         return released
 
@@ -90,7 +92,10 @@ class FloodGate:
         """Return in how many seconds ``release`` has something; None: not before something is admitted."""
         if not self._waiting:
             return None
-        return 0.0 if self._window.room_bytes(now_seconds) > 0 else self._window.next_seconds(now_seconds)
+        return 0.0 if self._room_bytes(now_seconds) > 0 else self._window.next_seconds(now_seconds)
+
+    def _room_bytes(self, now_seconds: float) -> int:
+        return self._window.room_bytes(now_seconds) if self._paced else self._output_bytes + 1
 
     def _admit_text(self, cell: _Cell, message: Message) -> None:
         name, data = message.content["name"], message.content["text"].encode("utf-8", "replace")
@@ -172,7 +177,7 @@ class FloodGate:
     def _cell(self, parent: str) -> _Cell:
         cell = self._cells.get(parent)
         if cell is None:
-            gate = OutputGate(self._output_bytes, most_kept_bytes=WAITING_BYTES)
+            gate = OutputGate(self._output_bytes, most_kept_bytes=WAITING_BYTES if self._paced else None)
             left = {"outputs": MOST_OUTPUTS, "updates": MOST_UPDATES, "signals": MOST_SIGNALS}
             cell = self._cells[parent] = _Cell(gate=gate, left=left)
         self._cells.move_to_end(parent)

@@ -89,7 +89,8 @@ class _Relay:
         self._key = key
         self._cells = cells
         self._filter = Filter(options.html, options.allow_widgets)
-        self._gate = FloodGate(options.spec.watch.output_bytes)
+        # what a Jupyter server gives the kernels of its sessions, and nobody else does
+        self._gate = FloodGate(options.spec.watch.output_bytes, paced="JPY_SESSION_NAME" in os.environ)
         self._report = options.report
         self._outside = outside
         self._context = context
@@ -141,7 +142,7 @@ class _Relay:
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
         for message in self._gate.release(now):
-            self._publish(message)
+            self._publish_cleaned(message)
         if now >= self._kill_at:
             self._kill_at = float("inf")
             self._run.kill()
@@ -340,26 +341,36 @@ class _Relay:
         return True
 
     def _pass_out(self, channel: KernelChannel, message: Message, size_bytes: int) -> None:
-        cleaned = self._filter.clean(channel, message)
-        notes = [one for one in cleaned if one.msg_type == "stream"]
-        if channel == "iopub":
-            notes, cleaned = cleaned, []
         now = time.monotonic()
-        for one in notes:
-            self._publish_bounded(one, size_bytes if one.msg_type == message.msg_type else 0, now)
+        if channel == "iopub":
+            for one in self._gate.admit(message, size_bytes, now):
+                self._publish_cleaned(one)
+            return
         request = self._requests.get(message.parent_id)
-        for one in cleaned:
-            if request is not None and one.msg_type == "input_request" and channel == "stdin":
-                for bounded in self._gate.admit(one, size_bytes, now):
-                    self._say(bounded, request)
-            elif request is not None and one.msg_type != "stream":
-                self._pass_reply(channel, request, one, now)
-
-    def _say(self, message: Message, request: Request) -> None:
-        if message.msg_type == "input_request":
-            self._client.reply(request, message, "stdin")
+        if request is None:
+            return
+        if channel == "stdin" and message.msg_type == "input_request":
+            for one in self._gate.admit(message, size_bytes, now):
+                if one.msg_type == "stream":
+                    self._publish_cleaned(one)
+                else:
+                    self._pass_cleaned(channel, request, one)
         else:
-            self._publish(message)
+            self._pass_reply(channel, request, message, now)
+
+    def _pass_cleaned(self, channel: KernelChannel, request: Request, message: Message) -> None:
+        """Send what is left of a message to whoever has asked, and notes about it to all."""
+        for one in self._filter.clean(channel, message):
+            if one.msg_type == "stream":
+                self._publish(one)
+            elif self._is_present(request) and channel == "shell":
+                self._cells.end(one)
+            else:
+                self._client.reply(request, one, "stdin" if channel == "stdin" else None)
+
+    def _is_present(self, request: Request) -> bool:
+        present = self._cells.current
+        return present is not None and present.header.msg_id == request.header.msg_id
 
     def _pass_reply(self, channel: KernelChannel, request: Request, message: Message, now: float) -> None:
         """Pass on the reply to a request: the first, on its channel, of the type that belongs to it."""
@@ -370,15 +381,11 @@ class _Relay:
             return
         self._unanswered.discard(asked.msg_id)
         for one in self._gate.flush(now):
-            self._publish(one)
-        present = self._cells.current
-        if present is not None and present.header.msg_id == asked.msg_id:
-            self._cells.end(message)
-        else:
-            self._client.reply(request, message)
+            self._publish_cleaned(one)
+        self._pass_cleaned(channel, request, message)
 
-    def _publish_bounded(self, message: Message, size_bytes: int, now: float) -> None:
-        for one in self._gate.admit(message, size_bytes, now):
+    def _publish_cleaned(self, message: Message) -> None:
+        for one in self._filter.clean("iopub", message):
             idle = one.msg_type == "status" and one.content.get("execution_state") == "idle"
             if not (idle and self._cells.keep_idle(one)):
                 self._publish(one)
@@ -437,7 +444,7 @@ class _Relay:
             for socket, _ in ready:
                 self._take_messages(sources[socket])
         for message in self._gate.flush(time.monotonic()):
-            self._publish(message)
+            self._publish_cleaned(message)
 
 
 def complain(text: str) -> None:
