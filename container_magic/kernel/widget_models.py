@@ -30,6 +30,11 @@ class Model:
     view: str | None
     keys: dict[str, str]
 
+    @property
+    def view_module(self) -> str:
+        """The module of the view; styles of the controls share one of the base."""
+        return MODULES["base"] if self.view == "StyleView" else self.module
+
 
 _GROUPS = {
     "+dom": "_dom_classes layout tabbable tooltip",
@@ -197,7 +202,7 @@ MODULE_KEYS: dict[str, Callable[[Model, Any], bool]] = {
     "_model_module_version": _is_version,
     "_model_name": lambda model, value: value == model.name,
     "_view_count": lambda _, value: value is None or (type(value) is int and 0 <= value < 1 << 31),
-    "_view_module": lambda model, value: value == model.module,
+    "_view_module": lambda model, value: value == model.view_module,
     "_view_module_version": _is_version,
     "_view_name": lambda model, value: value is None or value == model.view,
 }

@@ -17,7 +17,8 @@ FILES = 1000
 OUTPUTS = 1000
 PATHS = 10_000
 _PREFIX = "IPY_MODEL_"
-_FORMATS = ("png", "jpeg", "gif")
+_FORMATS = {"picture": ("png", "jpeg", "gif"), "media": ("mp3", "mp4", "wav", "ogg", "webm", "flac")}
+"""Of binary values; ``url`` would have the page load what they name, and SVG is a document."""
 
 Path = tuple[str | int, ...]
 
@@ -140,10 +141,9 @@ def _own_names(model: Model, given: Mapping[str, Any]) -> Iterator[tuple[str, An
 
 def _binary(state: State, kind: str, key: str, value: Any, buffer: bytes | None) -> None:
     if key == "format":
-        if kind == "picture" and value not in _FORMATS:
-            raise RefusedError("its format is neither png, jpeg nor gif")
-        if kind == "picture":
-            state.values.setdefault(key, value)
+        if value not in _FORMATS[kind]:
+            raise RefusedError(f"its format is none of {', '.join(_FORMATS[kind])}")
+        state.values.setdefault(key, value)
         return
     if buffer is None and value:
         raise RefusedError("its value is not binary")
