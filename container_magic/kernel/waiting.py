@@ -14,7 +14,7 @@ WAITING_BYTES = 384 << 10
 """Text that waits; of more the oldest is left out: what was sent is the head, what waits the tail."""
 WAITING_MESSAGES = 600
 WAITING_DISPLAY_BYTES = 64 << 20
-PIECE_BYTES = 256 << 10
+PIECE_BYTES = 128 << 10
 """Of text in one message."""
 
 _SMALL_BYTES = 4096
@@ -50,9 +50,7 @@ class _Entry:
         done = 0
         while count > done and self.size_bytes:
             dropped, data = self.pieces.popleft()
-            size = min(len(data), count - done)
-            while size < len(data) and data[size] & 0xC0 == 0x80:
-                size += 1  # the rest of a character
+            size = _whole(data, min(len(data), count - done))
             done += size
             self.size_bytes -= size
             dropped, data = dropped + size, data[size:]
@@ -95,6 +93,10 @@ class Waiting:
 
     def __bool__(self) -> bool:
         return bool(self._entries)
+
+    def is_full(self, text_bytes: int) -> bool:
+        """Return whether something would be left out if one more message came, with so much text."""
+        return len(self._entries) >= WAITING_MESSAGES or self._text_bytes + text_bytes > WAITING_BYTES
 
     def add_text(self, message: Message, data: bytes, dropped_bytes: int) -> None:
         """Add text of the stream that ``message`` names; it joins the last entry if that is of the same stream."""
@@ -176,8 +178,7 @@ def _same_stream(one: Message, other: Message) -> bool:
 
 
 def _whole(data: bytes, end: int) -> int:
-    """Return where to cut ``data`` so that no character is cut in two, ``end`` or a little before."""
-    begin = end
-    while 0 < begin < len(data) and end - begin < 4 and data[begin] & 0xC0 == 0x80:
-        begin -= 1
-    return begin if begin > 0 else end
+    """Return where to cut ``data`` so that no character is cut in two: at ``end`` or a little after it."""
+    while end < len(data) and data[end] & 0xC0 == 0x80:
+        end += 1
+    return end

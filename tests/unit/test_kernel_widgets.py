@@ -1,4 +1,4 @@
-"""Widgets in the relay's filter: the real ones of ipywidgets come through as they are, what would run script does not."""
+"""Widgets in the relay's filter: those of ipywidgets come through as they are, what would run script does not."""
 
 import datetime
 import io
@@ -133,7 +133,7 @@ def test_the_list_of_models_is_that_of_the_installed_ipywidgets():
     """Every model of ipywidgets is known, with its view and all of its keys."""
     for name, cls in widget_classes().items():
         model = MODELS[name]
-        keys = {key for key in cls.class_traits(sync=True)}
+        keys = set(cls.class_traits(sync=True))
         own = {"_model_module", "_model_module_version", "_model_name", "_view_count"}
         own |= {"_view_module", "_view_module_version", "_view_name"}
         assert keys - own == set(model.keys), name
@@ -275,7 +275,7 @@ def test_formulas_in_labels_are_defused():
 
 
 def test_classes_that_the_page_gives_a_meaning_are_taken_off():
-    """ipywidgets' own classes stay."""
+    """Those of ipywidgets stay."""
     given = ["widget-interact", "jp-Dialog", "lm-Menu", "dataframe"]
     (first, *_) = Filter("safe", True).clean("iopub", opened("BoxModel", _dom_classes=given))
     assert first.content["data"]["state"]["_dom_classes"] == ["widget-interact", "dataframe"]
