@@ -100,6 +100,9 @@ class Waiting:
 
     def add_text(self, message: Message, data: bytes, dropped_bytes: int) -> None:
         """Add text of the stream that ``message`` names; it joins the last entry if that is of the same stream."""
+        if dropped_bytes:
+            broken = _whole(data, 0)  # what is left of a character that was cut
+            dropped_bytes, data = dropped_bytes + broken, data[broken:]
         last = next(reversed(self._entries.values()), None)
         if last is None or not last.is_text or not _same_stream(last.message, message):
             last = _Entry(message=message)
