@@ -10,6 +10,7 @@ server's pace would take eight seconds for 8 MB, everywhere, also where there is
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import msgspec
 
 from container_magic.kernel.message import Message
 from container_magic.kernel.pace import MESSAGE_BYTES, Window
-from container_magic.kernel.waiting import CANCEL, PIECE_BYTES, WAITING_BYTES, Waiting
+from container_magic.kernel.waiting import CANCEL, PIECE_BYTES, WAITING_BYTES, Waiting, whole
 from container_magic.runtime.channel import MOST_DISPLAY_BYTES, MOST_OUTPUTS, MOST_UPDATES
 from container_magic.runtime.output import OutputGate
 
@@ -94,17 +95,19 @@ class FloodGate:
     def _admit_text(self, cell: _Cell, message: Message, now_seconds: float) -> list[Message]:
         name, data = message.content["name"], message.content["text"].encode("utf-8", "replace")
         cell.last = message
-        shown = cell.gate.feed(name, data)
         released = []
-        for output in shown:
-            for begin in range(0, len(output.data), PIECE_BYTES):
-                released += self._make_room(PIECE_BYTES, now_seconds)
-                piece = output.data[begin : begin + PIECE_BYTES]
-                self._waiting.add_text(message, piece, 0 if begin else output.dropped_bytes)
+        shown = sum(len(output.data) for output in cell.gate.feed(name, data))
+        end_shown = shown
+        while 0 < end_shown < len(data) and data[end_shown] & 0xC0 == 0x80:
+            end_shown -= 1  # the cap falls into a character
+        cell.gate.skip(name, shown - end_shown)
+        for begin, end in _pieces(data, end_shown):
+            released += self._make_room(end - begin, now_seconds)
+            self._waiting.add_text(message, data[begin:end], 0)
         if cell.ended:
             # no other end will come that could show what is kept back
             cell.gate.finish()
-            self._lose_late(cell, message, len(data) - sum(len(output.data) for output in shown))
+            self._lose_late(cell, message, len(data) - shown)
         return released
 
     def _make_room(self, text_bytes: int, now_seconds: float) -> list[Message]:
@@ -188,6 +191,13 @@ class FloodGate:
         if len(self._cells) > CELLS:
             self._cells.popitem(last=False)
         return cell
+
+
+def _pieces(data: bytes, end: int) -> Iterator[tuple[int, int]]:
+    """Yield where to cut the first ``end`` bytes into pieces of whole characters."""
+    begin = 0
+    while begin < end:
+        yield begin, (begin := whole(data, min(end, begin + PIECE_BYTES)))
 
 
 def _is_text(message: Message) -> bool:

@@ -50,7 +50,7 @@ class _Entry:
         done = 0
         while count > done and self.size_bytes:
             dropped, data = self.pieces.popleft()
-            size = _whole(data, min(len(data), count - done))
+            size = whole(data, min(len(data), count - done))
             done += size
             self.size_bytes -= size
             dropped, data = dropped + size, data[size:]
@@ -67,7 +67,7 @@ class _Entry:
             dropped, data = self.pieces.popleft()
             if dropped:
                 texts.append(CANCEL + dropped_marker(dropped))
-            size = _whole(data, min(room_bytes, len(data)))
+            size = whole(data, min(room_bytes, len(data)))
             texts.append(data[:size].decode("utf-8", "replace"))
             room_bytes -= max(1, size)
             self.size_bytes -= size
@@ -101,7 +101,7 @@ class Waiting:
     def add_text(self, message: Message, data: bytes, dropped_bytes: int) -> None:
         """Add text of the stream that ``message`` names; it joins the last entry if that is of the same stream."""
         if dropped_bytes:
-            broken = _whole(data, 0)  # what is left of a character that was cut
+            broken = whole(data, 0)  # the rest of a character that was cut
             dropped_bytes, data = dropped_bytes + broken, data[broken:]
         last = next(reversed(self._entries.values()), None)
         if last is None or not last.is_text or not _same_stream(last.message, message):
@@ -180,7 +180,7 @@ def _same_stream(one: Message, other: Message) -> bool:
     return one.parent_id == other.parent_id and one.content["name"] == other.content["name"]
 
 
-def _whole(data: bytes, end: int) -> int:
+def whole(data: bytes, end: int) -> int:
     """Return where to cut ``data`` so that no character is cut in two: at ``end`` or a little after it."""
     while end < len(data) and data[end] & 0xC0 == 0x80:
         end += 1
