@@ -14,6 +14,7 @@ from typing import Any, Literal
 from container_magic.kernel import replies, shape
 from container_magic.kernel.message import Message
 from container_magic.kernel.outputs import WIDGETS_OFF, Outputs
+from container_magic.kernel.widgets import Widgets
 from container_magic.sanitize import EscapeFilter, HtmlMode
 from container_magic.sanitize.text import as_text
 
@@ -50,10 +51,10 @@ class Filter:
     """
 
     def __init__(self, html: HtmlMode, allow_widgets: bool) -> None:
-        self._allow_widgets = allow_widgets
         self._cells: collections.OrderedDict[str, _Cell] = collections.OrderedDict()
         self._notes: list[str] = []
-        self._outputs = Outputs(html, None, self._notes.append)
+        self._widgets = Widgets(html, self._notes.append) if allow_widgets else None
+        self._outputs = self._widgets.outputs if self._widgets else Outputs(html, None, self._notes.append)
         self._iopub: dict[str, Callable[[Mapping[str, Any]], dict[str, Any] | None]] = {
             "status": lambda content: state if (state := _status(content))["execution_state"] else None,
             "display_data": self._outputs.display,
@@ -77,8 +78,10 @@ class Filter:
         bare = replace(message, metadata={}, buffers=())
         if channel == "iopub" and message.msg_type == "stream":
             return self._stream(cell, bare)
+        if channel == "iopub" and message.msg_type in _COMMS:
+            return self._comm(cell, message)
         content = self._content(channel, message)
-        notes = [_note(bare, number, text) for number, text in enumerate(self._new_notes(cell))]
+        notes = [_note(message, number, text) for number, text in enumerate(self._new_notes(cell))]
         if content is None:
             return notes
         metadata = replies.EXECUTE_METADATA(message.metadata) if channel == "shell" else {}
@@ -88,18 +91,30 @@ class Filter:
         ended = message.msg_type == "status" and content["execution_state"] == "idle"
         return [*self._rest(cell, bare), *notes, shown] if ended else [shown, *notes]
 
+    def seen_from_client(self, message: Message) -> None:
+        """Take note of a ``comm_open`` or ``comm_close`` that a client sends; others do not matter."""
+        if self._widgets is not None and message.msg_type in ("comm_open", "comm_close"):
+            self._widgets.seen_from_client(message)
+
+    def _comm(self, cell: _Cell, message: Message) -> list[Message]:
+        clean = None
+        if self._widgets is not None:
+            clean = self._widgets.clean(message)
+        else:
+            self._notes.append(WIDGETS_OFF)
+        notes = [_note(message, number, text) for number, text in enumerate(self._new_notes(cell))]
+        return notes if clean is None else [clean, *notes]
+
     def _content(self, channel: Channel, message: Message) -> dict[str, Any] | None:
         """Return what of a message's content is passed on, None when it is dropped."""
         given, kind = message.content, message.msg_type
         if channel == "iopub" and kind in self._iopub:
             return self._iopub[kind](given)
-        if channel == "iopub" and kind in _COMMS:
-            self._notes.append(WIDGETS_OFF)
-            return None
         if channel == "stdin" and kind == "input_request":
             return dict(replies.INPUT_REQUEST(given))
         if channel == "shell" and kind == "comm_info_reply":
-            return {"status": "ok", "comms": {}}
+            comms = self._widgets.targets(given.get("comms")) if self._widgets is not None else {}
+            return {"status": "ok", "comms": comms}
         known = {"shell": replies.SHELL, "control": replies.CONTROL}.get(channel, {})
         if kind in known:
             return replies.clean_reply(known[kind], given, self._outputs, self._notes.append)
@@ -145,7 +160,8 @@ class Filter:
 
 
 def _note(message: Message, number: int, text: str) -> Message:
-    return _stream(message, f"note-{number}", "stderr", f"{text}\n")
+    bare = replace(message, metadata={}, buffers=())
+    return _stream(bare, f"note-{number}", "stderr", f"{text}\n")
 
 
 def _stream(message: Message, suffix: str, name: str, text: str) -> Message:

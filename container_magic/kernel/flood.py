@@ -10,6 +10,7 @@ server's pace would take eight seconds for 8 MB, everywhere, also where there is
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import msgspec
 
 from container_magic.kernel.message import Message
 from container_magic.kernel.pace import MESSAGE_BYTES, Window
-from container_magic.kernel.waiting import CANCEL, WAITING_BYTES, Waiting
+from container_magic.kernel.waiting import CANCEL, PIECE_BYTES, WAITING_BYTES, Waiting, whole
 from container_magic.runtime.channel import MOST_DISPLAY_BYTES, MOST_OUTPUTS, MOST_UPDATES
 from container_magic.runtime.output import OutputGate
 
@@ -29,7 +30,7 @@ MOST_SIGNALS = 1000
 _KEYS = 64
 _AT_ONCE = frozenset({"status", "execute_input", "error", "input_request", "shutdown_reply"})
 _OUTPUTS = frozenset({"display_data", "execute_result"})
-_CLEARED = _OUTPUTS | {"stream"}
+_CLEARED = _OUTPUTS | {"stream", "clear_output"}
 
 
 @dataclass(kw_only=True)
@@ -71,11 +72,10 @@ class FloodGate:
         """
         cell = self._cell(message.parent_id)
         if message.msg_type == "stream" and _is_text(message):
-            self._admit_text(cell, message)
-            return []
+            return self._admit_text(cell, message, now_seconds)
         if message.msg_type in _AT_ONCE:
             return self._admit_signal(cell, message, now_seconds)
-        return self._admit_display(cell, message, size_bytes)
+        return self._admit_display(cell, message, size_bytes, now_seconds)
 
     def release(self, now_seconds: float) -> list[Message]:
         """Return what may go now."""
@@ -97,17 +97,27 @@ class FloodGate:
     def _room_bytes(self, now_seconds: float) -> int:
         return self._window.room_bytes(now_seconds) if self._paced else self._output_bytes + 1
 
-    def _admit_text(self, cell: _Cell, message: Message) -> None:
+    def _admit_text(self, cell: _Cell, message: Message, now_seconds: float) -> list[Message]:
         name, data = message.content["name"], message.content["text"].encode("utf-8", "replace")
         cell.last = message
-        shown = cell.gate.feed(name, data)
+        released = []
+        shown = sum(len(output.data) for output in cell.gate.feed(name, data))
+        end_shown = shown
+        while 0 < end_shown < len(data) and data[end_shown] & 0xC0 == 0x80:
+            end_shown -= 1  # the cap falls into a character
+        cell.gate.skip(name, shown - end_shown)
+        for begin, end in _pieces(data, end_shown):
+            released += self._make_room(end - begin, now_seconds)
+            self._waiting.add_text(message, data[begin:end], 0)
         if cell.ended:
             # no other end will come that could show what is kept back
-            passed = sum(len(output.data) for output in shown)
             cell.gate.finish()
-            self._lose_late(cell, message, len(data) - passed)
-        for output in shown:
-            self._waiting.add_text(message, output.data, output.dropped_bytes)
+            self._lose_late(cell, message, len(data) - shown)
+        return released
+
+    def _make_room(self, text_bytes: int, now_seconds: float) -> list[Message]:
+        """Return what may go now if the queue would else leave something out."""
+        return self.release(now_seconds) if self._waiting.is_full(text_bytes) else []
 
     def _lose_late(self, cell: _Cell, message: Message, count: int) -> None:
         if count and not cell.said:
@@ -120,14 +130,12 @@ class FloodGate:
         if cell.left["signals"] <= 0 and (cell.ended or not idle):
             return []
         cell.left["signals"] -= 1
-        if idle:
-            self._finish(cell, message)
-        flushed = [*self.flush(now_seconds), message]
+        released = self._finish(cell, message, now_seconds) if idle else self.flush(now_seconds)
         if idle:
             self._window.reset()
-        return flushed
+        return [*released, message]
 
-    def _admit_display(self, cell: _Cell, message: Message, size_bytes: int) -> list[Message]:
+    def _admit_display(self, cell: _Cell, message: Message, size_bytes: int, now_seconds: float) -> list[Message]:
         kind = "outputs" if message.msg_type in _OUTPUTS else "updates"
         if cell.left[kind] <= 0 or size_bytes > cell.bytes_left:
             cell.lost += 1
@@ -139,26 +147,30 @@ class FloodGate:
         if message.msg_type == "clear_output":
             cell.left["outputs"] = MOST_OUTPUTS
             self._waiting.forget(message.parent_id, _CLEARED)
+        released = self._make_room(0, now_seconds)
         self._waiting.add(message, size_bytes, _key(message))
-        return []
+        return released
 
-    def _finish(self, cell: _Cell, message: Message) -> None:
-        """Let go what was kept back for the end of the cell, and say what was left out."""
+    def _finish(self, cell: _Cell, message: Message, now_seconds: float) -> list[Message]:
+        """Let all go, also what was kept back for the end of the cell, and say what was left out."""
         if cell.ended:
-            return
+            return self.flush(now_seconds)
         cell.ended = True
+        released = []
         for output in cell.gate.finish():
             cell.lost_bytes += output.dropped_bytes
             stream = replace(cell.last or message, content={"name": output.stream, "text": ""})
+            released += self._make_room(len(output.data), now_seconds)
             self._waiting.add_text(stream, output.data, output.dropped_bytes)
         cell.last = None
+        released += self.flush(now_seconds)
         lost = [f"{cell.lost_bytes:,} bytes of text"] if cell.lost_bytes else []
         lost += [f"{cell.lost:,} outputs"] if cell.lost else []
         if lost:
-            text = (
-                f"[{' and '.join(lost)} of this cell are not shown: they were too many, or came too fast for a page]\n"
-            )
-            self._waiting.add(_note(message, text), 0)
+            what = " and ".join(lost)
+            text = f"[{what} of this cell are not shown: they were too many, or came too fast for a page]\n"
+            released.append(_note(message, text))
+        return released
 
     def _count_lost(self, message: Message, text_bytes: int | None) -> None:
         cell = self._cells.get(message.parent_id)
@@ -184,6 +196,13 @@ class FloodGate:
         if len(self._cells) > CELLS:
             self._cells.popitem(last=False)
         return cell
+
+
+def _pieces(data: bytes, end: int) -> Iterator[tuple[int, int]]:
+    """Yield where to cut the first ``end`` bytes into pieces of whole characters."""
+    begin = 0
+    while begin < end:
+        yield begin, (begin := whole(data, min(end, begin + PIECE_BYTES)))
 
 
 def _is_text(message: Message) -> bool:

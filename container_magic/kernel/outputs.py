@@ -65,6 +65,25 @@ class Outputs:
         lines = shape.strings(content.get("traceback"))
         return {**_error(content), "traceback": sanitize_traceback(lines)}
 
+    def stored(self, output: Any) -> dict[str, Any] | None:
+        """Return an output as a notebook stores it; None when it is of no known type."""
+        if not isinstance(output, Mapping):
+            return None
+        kind = output.get("output_type")
+        if kind == "stream":
+            return {"output_type": "stream", **_stored_stream(output)}
+        if kind == "error":
+            return {"output_type": "error", **self.error(output)}
+        if kind not in ("display_data", "execute_result"):
+            return None
+        clean = {"output_type": kind, **self.bundle(output.get("data"), output.get("metadata"))}
+        if kind == "execute_result":
+            clean["execution_count"] = shape.integer(0, default=None)(output.get("execution_count"))
+        return clean
+
+
+_stored_stream = shape.record({"name": shape.one_of("stdout", "stderr"), "text": shape.styled()})
+
 
 def _transient(value: Any) -> dict[str, Any]:
     name = value.get("display_id") if isinstance(value, Mapping) else None

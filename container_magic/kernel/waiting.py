@@ -14,7 +14,7 @@ WAITING_BYTES = 384 << 10
 """Text that waits; of more the oldest is left out: what was sent is the head, what waits the tail."""
 WAITING_MESSAGES = 600
 WAITING_DISPLAY_BYTES = 64 << 20
-PIECE_BYTES = 256 << 10
+PIECE_BYTES = 128 << 10
 """Of text in one message."""
 
 _SMALL_BYTES = 4096
@@ -50,9 +50,7 @@ class _Entry:
         done = 0
         while count > done and self.size_bytes:
             dropped, data = self.pieces.popleft()
-            size = min(len(data), count - done)
-            while size < len(data) and data[size] & 0xC0 == 0x80:
-                size += 1  # the rest of a character
+            size = whole(data, min(len(data), count - done))
             done += size
             self.size_bytes -= size
             dropped, data = dropped + size, data[size:]
@@ -69,7 +67,7 @@ class _Entry:
             dropped, data = self.pieces.popleft()
             if dropped:
                 texts.append(CANCEL + dropped_marker(dropped))
-            size = _whole(data, min(room_bytes, len(data)))
+            size = whole(data, min(room_bytes, len(data)))
             texts.append(data[:size].decode("utf-8", "replace"))
             room_bytes -= max(1, size)
             self.size_bytes -= size
@@ -96,8 +94,15 @@ class Waiting:
     def __bool__(self) -> bool:
         return bool(self._entries)
 
+    def is_full(self, text_bytes: int) -> bool:
+        """Return whether something would be left out if one more message came, with so much text."""
+        return len(self._entries) >= WAITING_MESSAGES or self._text_bytes + text_bytes > WAITING_BYTES
+
     def add_text(self, message: Message, data: bytes, dropped_bytes: int) -> None:
         """Add text of the stream that ``message`` names; it joins the last entry if that is of the same stream."""
+        if dropped_bytes:
+            broken = whole(data, 0)  # the rest of a character that was cut
+            dropped_bytes, data = dropped_bytes + broken, data[broken:]
         last = next(reversed(self._entries.values()), None)
         if last is None or not last.is_text or not _same_stream(last.message, message):
             last = _Entry(message=message)
@@ -175,9 +180,8 @@ def _same_stream(one: Message, other: Message) -> bool:
     return one.parent_id == other.parent_id and one.content["name"] == other.content["name"]
 
 
-def _whole(data: bytes, end: int) -> int:
-    """Return where to cut ``data`` so that no character is cut in two, ``end`` or a little before."""
-    begin = end
-    while 0 < begin < len(data) and end - begin < 4 and data[begin] & 0xC0 == 0x80:
-        begin -= 1
-    return begin if begin > 0 else end
+def whole(data: bytes, end: int) -> int:
+    """Return where to cut ``data`` so that no character is cut in two: at ``end`` or a little after it."""
+    while end < len(data) and data[end] & 0xC0 == 0x80:
+        end += 1
+    return end

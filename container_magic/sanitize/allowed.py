@@ -73,7 +73,7 @@ def safe_style(style: str) -> str | None:
         name, value = name.strip().lower(), value.strip().lower()
         if name == "font-family":
             value = value.replace('"', "").replace("'", "")
-        if colon and _PROPERTY.fullmatch(name) and _is_safe_value(value):
+        if colon and _PROPERTY.fullmatch(name) and safe_value(value):
             kept.append(f"{name}: {value}")
     return "; ".join(kept) or None
 
@@ -88,7 +88,8 @@ def safe_attribute(name: str, value: str) -> str | None:
     return checked(value.strip()) if checked else None
 
 
-def _is_safe_value(value: str) -> bool:
+def safe_value(value: str) -> bool:
+    """Return whether the value of a style property, in lower case, is one that loads nothing and covers nothing."""
     if not _STYLE_VALUE.fullmatch(value) or _OUT_OF_PLACE.search(value):
         return False
     return set(_FUNCTION.findall(value)) <= _FUNCTIONS
