@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 from container_magic.errors import StateError
-from container_magic.events import Deleted, Event, Exited, LimitReached, Started, Usage
+from container_magic.events import Created, Deleted, Event, Exited, Limit, LimitReached, Started, Usage
 from container_magic.kernel.client_side import Request
 from container_magic.kernel.message import Message
 from container_magic.report import ReportBuilder, RunReport
@@ -26,8 +27,10 @@ class Cells:
         self._run = run
         watch = replace(request.spec.watch, wall_seconds=wall_seconds)
         self._request = replace(request, spec=replace(request.spec, watch=watch))
+        self._wall_seconds = wall_seconds
         self._builder = ReportBuilder()
-        self._limits_memory = self._ended = False
+        self._limits: list[str] = []
+        self._ended = False
         self.current: Request | None = None
         self.counts = False
         """Whether the present cell is counted already, and may begin."""
@@ -59,17 +62,20 @@ class Cells:
 
     def take(self, event: Event) -> RunReport | None:
         """Take an event of the session; return the report of a cell whose figures are complete."""
+        if isinstance(event, Created) and self._wall_seconds is not None:  # each cell's, and not the session's
+            limit = Limit(name="timeout", value=self._wall_seconds, by="supervisor's clock")
+            event = replace(event, limits=(*event.limits, limit))
         self._builder.add(event)
         if isinstance(event, LimitReached):
-            self._limits_memory = self._limits_memory or event.limit == "memory"
+            self._limits.append(event.limit)
         elif isinstance(event, Started):
             self.counts = self.current is not None
         elif isinstance(event, Exited):
             self._ended = not event.alive
             return self._builder.report() if event.alive and self.current is not None else None
-        elif isinstance(event, Deleted) and not self._ended:  # between two cells: nobody says how its process ended
+        elif isinstance(event, Deleted) and not self._ended and self._limits:  # between two cells
             usage = self._run.session_usage or Usage()
-            self._builder.add(Exited(exit_signal=9, oom_killed=self._limits_memory, usage=usage))
+            self._builder.add(Exited(exit_signal=signal.SIGKILL, oom_killed="memory" in self._limits, usage=usage))
         return None
 
     def leave(self) -> None:

@@ -161,10 +161,7 @@ class ClientSide:
     def message(self, msg_type: str, content: dict[str, Any], metadata: dict[str, Any] | None = None) -> Message:
         """Return a message of the relay's own."""
         now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
-        msg_id = f"{self._session}_{next(self._numbers)}"
-        return Message(
-            msg_type=msg_type, msg_id=msg_id, date=now, parent_id="", metadata=metadata or {}, content=content
-        )
+        return Message(msg_type=msg_type, msg_id="", date=now, parent_id="", metadata=metadata or {}, content=content)
 
     def reply(self, request: Request, message: Message, channel: ChannelName | None = None) -> None:
         """Answer a request, or ask whoever has made it."""
@@ -181,7 +178,8 @@ class ClientSide:
 
     def _send(self, channel: str, identities: Sequence[bytes], message: Message, parent: bytes) -> None:
         header = {
-            "msg_id": message.msg_id,
+            # a name of the relay's own: of a message that was cut in two each part needs one, and clients refuse twins
+            "msg_id": f"{self._session}_{next(self._numbers)}",
             "msg_type": message.msg_type,
             "username": "kernel",
             "session": self._session,

@@ -17,11 +17,16 @@ _CODES = {"TIME_LIMIT": EXIT_TIME_LIMIT, "MEMORY_LIMIT": EXIT_MEMORY_LIMIT}
 
 def error_content(report: RunReport) -> dict[str, Any]:
     """Return the content of the ``error`` that stands in the cell."""
+    if report.verdict == "INTERNAL_ERROR" and report.error is None:
+        return _ended("the kernel's process ended between two cells")
     found = failure(report)
     if found is None or report.verdict in ("RUNTIME_ERROR", "INTERRUPTED"):
-        name, message = "KernelEnded", f"the kernel's process ended: {ending(report)}"
-        return {"ename": name, "evalue": message, "traceback": [f"{name}: {message}", _LOST]}
+        return _ended(f"the kernel's process ended: {ending(report)}")
     return {"ename": type(found).__name__, "evalue": str(found), "traceback": [*found.lines, _LOST]}
+
+
+def _ended(message: str) -> dict[str, Any]:
+    return {"ename": "KernelEnded", "evalue": message, "traceback": [f"KernelEnded: {message}", _LOST]}
 
 
 def exit_code(report: RunReport) -> int:

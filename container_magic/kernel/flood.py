@@ -63,7 +63,7 @@ class FloodGate:
         self._paced = paced
         self._cells: collections.OrderedDict[str, _Cell] = collections.OrderedDict()
         self._window = Window()
-        self._waiting = Waiting(self._count_lost)
+        self._waiting = Waiting(self._count_lost, WAITING_BYTES if paced else max(WAITING_BYTES, output_bytes))
 
     def admit(self, message: Message, size_bytes: int, now_seconds: float) -> list[Message]:
         """Take a message of iopub or stdin and return what has to go at once: often nothing, in order.

@@ -81,10 +81,12 @@ class Waiting:
 
     Args:
         lost: Takes the message that was left out to keep the queue bounded, and of text how many bytes.
+        most_bytes: How much text waits.
     """
 
-    def __init__(self, lost: Callable[[Message, int | None], None]) -> None:
+    def __init__(self, lost: Callable[[Message, int | None], None], most_bytes: int = WAITING_BYTES) -> None:
         self._lost = lost
+        self._most_bytes = most_bytes
         self._entries: collections.OrderedDict[int, _Entry] = collections.OrderedDict()
         self._by_key: dict[tuple[Any, ...], int] = {}
         self._next = 0
@@ -96,7 +98,7 @@ class Waiting:
 
     def is_full(self, text_bytes: int) -> bool:
         """Return whether something would be left out if one more message came, with so much text."""
-        return len(self._entries) >= WAITING_MESSAGES or self._text_bytes + text_bytes > WAITING_BYTES
+        return len(self._entries) >= WAITING_MESSAGES or self._text_bytes + text_bytes > self._most_bytes
 
     def add_text(self, message: Message, data: bytes, dropped_bytes: int) -> None:
         """Add text of the stream that ``message`` names; it joins the last entry if that is of the same stream."""
@@ -161,10 +163,10 @@ class Waiting:
 
     def _shorten_text(self) -> None:
         for entry in self._entries.values():
-            if self._text_bytes <= WAITING_BYTES:
+            if self._text_bytes <= self._most_bytes:
                 return
             if entry.is_text:
-                cut = entry.cut(self._text_bytes - WAITING_BYTES)
+                cut = entry.cut(self._text_bytes - self._most_bytes)
                 self._text_bytes -= cut
                 if cut:
                     self._lost(entry.message, cut)

@@ -368,7 +368,7 @@ class Run:
     def _lose_supervisor(self) -> None:
         """The socket closed without ``Deleted``: the supervisor was killed; do what it can do no more."""
         self._finished = True
-        if self._exited:
+        if self._exited and not self._alive:
             return
         if self._created is not None:
             await_end(self._created.supervisor_pid)
@@ -376,8 +376,9 @@ class Run:
             self._zygote.sweep()
         self._drain()
         self._events.append(Failed(message="the supervisor of the container was killed; the container is gone"))
-        if self._started:
+        if self._started and not self._exited:
             self._events.append(Exited(exit_signal=signal.SIGKILL))
+        self._alive = False
 
     def close(self) -> None:
         """End the container if it still runs, and wait until it is gone; once more does nothing."""
