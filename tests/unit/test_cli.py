@@ -476,7 +476,7 @@ def test_inside_a_container_nothing_is_forked_ahead(monkeypatch, capsys):
     """``contain run`` has nobody make ready what cannot be."""
     begun = []
     monkeypatch.setattr(cli, "is_inside", lambda: True)
-    monkeypatch.setattr(cli.launch, "begin_early", lambda: begun.append("boot"))
+    monkeypatch.setattr(cli.launch, "begin_early", lambda _preload: begun.append("boot"))
     monkeypatch.setattr(cli.gc, "disable", lambda: None)
     monkeypatch.setattr(cli.gc, "freeze", lambda: None)
     monkeypatch.setattr(sys, "argv", ["contain", "run", "--help"])
