@@ -105,6 +105,8 @@ class Waiting:
         if dropped_bytes:
             broken = whole(data, 0)  # the rest of a character that was cut
             dropped_bytes, data = dropped_bytes + broken, data[broken:]
+            if broken:
+                self._lost(message, broken)
         last = next(reversed(self._entries.values()), None)
         if last is None or not last.is_text or not _same_stream(last.message, message):
             last = _Entry(message=message)

@@ -126,6 +126,19 @@ def test_limit_without_a_cgroup_is_refused_with_the_remedy(as_user):
 
 
 @pytest.mark.cgroup_v1
+def test_best_effort_interrupts_at_the_memory_mark(as_user):
+    """The supervisor adds up the processes and sends the interrupt; without best effort the mark is refused."""
+    source = "x = []\nwhile True: x.append(bytearray(1_000_000))"
+    report = as_user(source, mem="900M", mem_high="100M", best_effort=True)
+    refused = as_user(source, mem_high="100M")
+
+    assert report["verdict"] == "INTERRUPTED", report
+    assert 100 << 20 <= report["memory_high"]["usage_bytes"] < 900 << 20
+    assert "memory_high" in [downgrade["name"] for downgrade in report["downgrades"]]
+    assert (refused["error"], "--mem-high" in refused["message"]) == ("HostError", True)
+
+
+@pytest.mark.cgroup_v1
 def test_best_effort_watches_memory_and_says_so(as_user):
     """The supervisor ends a program above the limit, and the report names the downgrade."""
     report = as_user("x = []\nwhile True: x.append(bytearray(5_000_000))", mem="150M", best_effort=True)

@@ -85,6 +85,7 @@ def test_v1_names_the_file_of_every_limit() -> None:
     assert assessment.refusals == ()
     assert holders(assessment) == {
         "memory": "memory.limit_in_bytes",
+        "memory_high": "memory.soft_limit_in_bytes and the supervisor",
         "memory_swap": "memory.memsw.limit_in_bytes",
         "cpus": "cpu.cfs_quota_us",
         "cpuset_cpus": "cpuset.cpus",
@@ -97,7 +98,7 @@ def test_v1_names_the_file_of_every_limit() -> None:
         "device_read_iops": "blkio.throttle.read_iops_device",
         "device_write_iops": "blkio.throttle.write_iops_device",
     }
-    assert len(assessment.limits) == 12
+    assert len(assessment.limits) == 13
 
 
 def test_v2_names_the_file_of_every_limit() -> None:
@@ -106,6 +107,7 @@ def test_v2_names_the_file_of_every_limit() -> None:
     assert assessment.refusals == ()
     by = holders(assessment)
     assert by["memory"] == "memory.max"
+    assert by["memory_high"] == "memory.high and the supervisor"
     assert by["memory_swap"] == "memory.swap.max"
     assert by["cpus"] == "cpu.max"
     assert by["cpu_shares"] == "cpu.weight"
@@ -116,7 +118,8 @@ def test_v2_names_the_file_of_every_limit() -> None:
 def test_v1_writes_memory_before_memory_and_swap() -> None:
     """The kernel refuses memory+swap below memory: the order is part of the contract; the period precedes the quota."""
     texts = [(setting.file, setting.text) for setting in v1_settings(EVERYTHING, lambda file: True)]
-    assert texts[:6] == [
+    assert texts[:7] == [
+        ("memory.soft_limit_in_bytes", str(150 * MB)),
         ("memory.limit_in_bytes", str(200 * MB)),
         ("memory.memsw.limit_in_bytes", str(300 * MB)),
         ("memory.kmem.tcp.limit_in_bytes", str(50 * MB)),

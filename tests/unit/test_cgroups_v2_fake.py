@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ NEW_GROUP = {
     "memory.current": "4096\n",
     "memory.peak": "8192\n",
     "memory.oom.group": "0\n",
+    "memory.high": "max\n",
+    "memory.stat": "anon 1000\nfile 3000\ninactive_file 2000\nactive_file 500\nslab_reclaimable 96\n",
+    "memory.swap.current": "0\n",
+    "pids.current": "2\n",
     "memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n",
     "cpu.max": "max 100000\n",
     "cpu.stat": "usage_usec 100\nuser_usec 60\nsystem_usec 40\nthrottled_usec 5\n",
@@ -131,4 +136,34 @@ def test_refused_limit_leaves_nothing_behind(fake_kernel: Path, base: int, monke
     with pytest.raises(HostError, match=r"cpu\.max"):
         V2Manager(base, "container_magic-a").create(Resources(memory_bytes=1 << 20, cpus=1.0))
     assert list(fake_kernel.iterdir()) == []
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_memory_is_told_apart(fake_kernel: Path, base: int) -> None:
+    """The working set is Docker's; what is held is what the kernel cannot take back, swapped out or not."""
+    manager = V2Manager(base, "container_magic-a")
+    manager.create(Resources(memory_bytes=1 << 20))
+    outer = fake_kernel / "container_magic-a"
+    (outer / "memory.swap.current").write_text("7\n")
+    use = manager.memory_use()
+    assert use is not None
+    assert (use.usage_bytes, use.working_set_bytes, use.held_bytes) == (4096, 2096, 1500 + 7)
+    assert manager.tasks() == 2
+    manager.delete()
+    assert manager.memory_use() is None
+
+
+def test_mark_is_memory_high_and_moves(fake_kernel: Path, base: int) -> None:
+    """It is set with the limits, each new mark is written, one descriptor tells, and it goes with the manager."""
+    before = os.listdir("/proc/self/fd")
+    manager = V2Manager(base, "container_magic-a")
+    manager.create(Resources(memory_bytes=1 << 20, memory_high_bytes=1 << 19))
+    high = fake_kernel / "container_magic-a/memory.high"
+    assert high.read_text().startswith(str(1 << 19))
+    first, second = manager.memory_alarm(600_000), manager.memory_alarm(700_000)
+    assert high.read_text().startswith("700000")
+    assert first is not None
+    assert first == second
+    assert first[1] == select.POLLPRI
+    manager.delete()
     assert os.listdir("/proc/self/fd") == before

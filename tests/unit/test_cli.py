@@ -470,3 +470,18 @@ def test_full_report_is_drawn_for_the_terminal(verb, capfd, monkeypatch, encodin
     pictures = [line for line in capfd.readouterr().err.splitlines() if line[0:1] in ("│", "|")]
     assert {line[0] for line in pictures} == {frame}
     assert {len(line) for line in pictures} == {70}
+
+
+def test_inside_a_container_nothing_is_forked_ahead(monkeypatch, capsys):
+    """``contain run`` has nobody make ready what cannot be."""
+    begun = []
+    monkeypatch.setattr(cli, "is_inside", lambda: True)
+    monkeypatch.setattr(cli.launch, "begin_early", lambda _preload: begun.append("boot"))
+    monkeypatch.setattr(cli.gc, "disable", lambda: None)
+    monkeypatch.setattr(cli.gc, "freeze", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["contain", "run", "--help"])
+    assert cli.main() == 0
+    assert begun == []
+    monkeypatch.setattr(cli, "is_inside", lambda: False)
+    assert cli.main() == 0
+    assert begun == ["boot"]

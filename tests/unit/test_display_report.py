@@ -13,7 +13,7 @@ from container_magic.display import advice, reason, report_full, report_full_htm
 from container_magic.display.curve import cpu_curve, cpu_limit, memory_curve, resample, scale
 from container_magic.display.svg import WIDTH, usage_svg
 from container_magic.display.text import PICTURE_HEIGHT, PICTURE_WIDTH, chart, human_bytes, human_seconds
-from container_magic.events import CodeError, Collected, Downgrade, Limit, NotCollected, Sampled
+from container_magic.events import CodeError, Collected, Downgrade, Limit, MemoryHigh, NotCollected, Sampled
 from container_magic.options import from_argv
 from container_magic.report import ReportUsage, RunReport
 
@@ -32,6 +32,9 @@ LIMITS = (
     Limit(name="pids", value=64.0, by="pids.max"),
     Limit(name="disk", value=100.0 * MIB, by="tmpfs size"),
 )
+
+
+HIGH = MemoryHigh(limit_bytes=150 * MIB, usage_bytes=151 * MIB)
 
 
 def report(verdict="OK", **fields):
@@ -84,6 +87,7 @@ def test_full_report_says_what_is_unknown():
         ({"verdict": "MEMORY_LIMIT", "usage": ReportUsage()}, "memory limit reached"),
         ({"verdict": "OUTPUT_LIMIT"}, "output limit 8 MB reached"),
         ({"verdict": "INTERRUPTED"}, "interrupted"),
+        ({"verdict": "INTERRUPTED", "memory_high": HIGH}, "memory 150 MB (--mem-high) reached: interrupted"),
         ({"verdict": "INTERRUPTED", "exit_code": None, "exit_signal": 9}, "interrupted and killed"),
         ({"verdict": "INTERNAL_ERROR"}, "ended, but nobody knows how"),
         ({"verdict": "INTERNAL_ERROR", "error": CodeError(ename="HostError", evalue="no overlay")}, "no overlay"),
@@ -365,3 +369,10 @@ def test_files_that_came_out_or_did_not_are_named():
     assert "plots/20.png" not in page
     assert "and 5 more" in page
     assert "d/link: it is a link, not a file" in page
+
+
+@pytest.mark.parametrize(("high", "expected"), [(50, "try --mem-high 100M"), (150, "try --mem-high 300M --mem 400M")])
+def test_advice_after_the_memory_mark_raises_it_and_the_limit_with_it(high, expected):
+    """Twice the mark, and a limit that leaves room above it."""
+    mark = MemoryHigh(limit_bytes=high * MIB, usage_bytes=high * MIB)
+    assert advice(report("INTERRUPTED", memory_high=mark)) == expected

@@ -56,6 +56,8 @@ def test_line_without_options_gives_the_defaults():
         ("--memory=1.5G", "memory_bytes", 1536 * MIB),
         ("-m 7M", "memory_bytes", 7 * MIB),
         ("-m7M", "memory_bytes", 7 * MIB),
+        ("--mem 1G --mem-high 800M", "memory_high_bytes", 800 * MIB),
+        ("--mem-high 800M", "memory_high_bytes", 800 * MIB),
         ("--mem 1G --memory-swap 2G", "memory_swap_bytes", 2048 * MIB),
         ("--mem 1G --memory-swap -1", "memory_swap_bytes", -1),
         ("--cpus 0-1", "cpuset_cpus", "0-1"),
@@ -316,6 +318,8 @@ def test_env_file_with_nonsense_is_refused_with_its_line(tmp_path, content, prob
          "--stdin is for one run, and a session's cells ask for their input; accepted: one of them"),
         ("--stdin-file /dev/null --lang sh", "--stdin-file cannot reach the code: sh reads the code itself as standard "
                                              "input; accepted: python, or a command"),
+        ("--mem 1G --mem-high 1G", "--mem-high 1G: accepted: less than --mem, which is 1G"),
+        ("--mem none --mem-high 1G", "--mem-high 1G: accepted: less than --mem, which is lifted"),
         ("--memory-swap 1G", "--memory-swap is memory plus swap and means nothing without a limit; give --mem too"),
         ("--mem 1G --memory-swap 512M",
          "--memory-swap 512M: it is memory plus swap; accepted: at least --mem, which is 1G, or -1"),

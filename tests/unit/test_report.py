@@ -22,6 +22,7 @@ from container_magic.events import (
     Interrupted,
     Limit,
     LimitReached,
+    MemoryHigh,
     Output,
     Returned,
     Sampled,
@@ -312,3 +313,20 @@ def test_values_are_in_no_json():
     report = run(Returned(name="x", value=object()))
     assert "values" not in json.loads(report.to_json())
     assert RunReport.from_dict(json.loads(report.to_json())) == report
+
+
+def test_interrupt_at_the_memory_mark_is_an_interrupt_with_its_reason() -> None:
+    """The report has what was held; who is killed at the limit all the same has reached the limit."""
+    high = MemoryHigh(limit_bytes=100, usage_bytes=110)
+    stopped = run(high, Interrupted(), exited=Exited(exit_code=1))
+    assert (stopped.verdict, stopped.memory_high) == ("INTERRUPTED", high)
+    killed = run(high, Interrupted(), exited=Exited(exit_signal=9, oom_killed=True))
+    assert killed.verdict == "MEMORY_LIMIT"
+    assert RunReport.from_dict(json.loads(stopped.to_json())).memory_high == high
+
+
+def test_answers_to_a_question_are_no_points_of_the_curve() -> None:
+    """Who asks does not change what the report shows."""
+    point = Sampled(time=0.1, memory_bytes=5)
+    report = run(point, Sampled(time=0.2, memory_bytes=9, working_set_bytes=8, pids=2, asked=True))
+    assert report.usage.samples == (point,)
