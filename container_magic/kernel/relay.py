@@ -251,8 +251,11 @@ class _Relay:
     # What the container says.
 
     def _take_events(self) -> None:
-        for event in self._run.take():
-            self._take_event(event)
+        try:
+            for event in self._run.take():
+                self._take_event(event)
+        except ContainError as error:  # a session that is over before its next cell begins
+            self._take_event(Failed(message=error.message, hint=error.hint, kind=type(error).__name__))
         if self._run.begun and self._kernel is None and self._created is not None and self._status is None:
             self._connect(self._created)
 
