@@ -21,15 +21,24 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 CELL_SECONDS = 120
 SOURCE_LINES_SHOWN = 6
+CONTAINED = "contained"
+CONTAINED_OPTIONS = ("--mem", "500M", "--mem-high", "300M", "--net", "none")
+"""As the notebook on the contained kernel has them installed."""
 
 
 class OwnInterpreter(KernelSpecManager):
-    """Knows one kernel, this interpreter's own, whatever kernelspecs are installed on the machine."""
+    """Knows this interpreter's own kernel and the contained one, whatever kernelspecs are installed on the machine."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        """Return the kernel of this interpreter under any name."""
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, display_name=kernel_name, language="python")
+        """Return the contained kernel by its name, and the kernel of this interpreter under any other."""
+        argv, mode = [sys.executable, "-m", "ipykernel_launcher"], "signal"
+        if kernel_name == CONTAINED:
+            argv, mode = (
+                [sys.executable, "-P", "-m", "container_magic", "kernel", "start", *CONTAINED_OPTIONS],
+                "message",
+            )
+        argv += ["-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name=kernel_name, language="python", interrupt_mode=mode)
 
 
 def run(path: Path, *, show: bool = False) -> nbformat.NotebookNode:
@@ -43,7 +52,10 @@ def run(path: Path, *, show: bool = False) -> nbformat.NotebookNode:
     with tempfile.TemporaryDirectory() as directory:
         # unix sockets in a directory of this user alone: nobody else on the machine can listen or connect
         manager = AsyncKernelManager(
-            kernel_name="python3", kernel_spec_manager=OwnInterpreter(), transport="ipc", ip=f"{directory}/kernel"
+            kernel_name=notebook.metadata.kernelspec.name,
+            kernel_spec_manager=OwnInterpreter(),
+            transport="ipc",
+            ip=f"{directory}/kernel",
         )
         client = NotebookClient(
             notebook,

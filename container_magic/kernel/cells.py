@@ -48,10 +48,13 @@ class Cells:
         except StateError:
             return  # it is dead; the events say how
 
-    def end(self, message: Message) -> None:
-        """Keep the reply to the present cell, and ask for its figures."""
+    def keep_reply(self, request: Request, message: Message) -> bool:
+        """Keep the reply to the present cell, and ask for its figures; False when it answers something else."""
+        if self.current is None or request.header.msg_id != self.current.header.msg_id:
+            return False
         self.reply = message
         self._run.end_cell(0 if message.content.get("status") == "ok" else 1)
+        return True
 
     def keep_idle(self, message: Message) -> bool:
         """Keep the news that the present cell is over; False when it is not of the present cell."""

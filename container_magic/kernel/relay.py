@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,9 @@ from container_magic.kernel.cells import Cells
 from container_magic.kernel.client_side import ChannelName, ClientSide, Request, read_connection_file
 from container_magic.kernel.ending import error_content, exit_code
 from container_magic.kernel.figures import Meter, cell_metadata
-from container_magic.kernel.filter import Filter
-from container_magic.kernel.flood import FloodGate
 from container_magic.kernel.kernel_side import CHANNELS, KernelChannel, KernelSide
 from container_magic.kernel.message import Message
+from container_magic.kernel.outgoing import Outgoing
 from container_magic.kernel.wire import Frames, WireError
 from container_magic.report import RunReport
 from container_magic.runtime.request import RunRequest
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from container_magic.kernel.launcher import Outside
     from container_magic.kernel.options import KernelOptions
 
-_MOST_REQUESTS = 4096
-"""Requests that are remembered, as parents of what comes later."""
 _AT_ONCE = 64
 """Messages of one socket that are handled before another is looked at."""
 _SHUTDOWN_SECONDS = 0.8
@@ -88,19 +85,15 @@ class _Relay:
         self._run = run
         self._key = key
         self._cells = cells
-        self._filter = Filter(options.html, options.allow_widgets)
-        # what a Jupyter server gives the kernels of its sessions, and nobody else does
-        self._gate = FloodGate(options.spec.watch.output_bytes, paced="JPY_SESSION_NAME" in os.environ)
+        self._outgoing = Outgoing(client, options, cells.keep_reply, cells.keep_idle)
         self._report = options.report
         self._outside = outside
         self._context = context
         self._kernel: KernelSide | None = None
-        self._welcomed = self._counts = self._ready = self._shutdown = False
+        self._welcomed = self._counts = self._ready = self._shutdown = self._complained = False
         self._created: Created | None = None
         self._meter = Meter(time.monotonic())
-        self._requests: OrderedDict[str, Request] = OrderedDict()
         self._held: deque[Request] = deque()
-        self._unanswered: set[str] = set()
         self._escapes = EscapeFilter()
         self._usage_asked: deque[Request] = deque()
         self._kill_at = self._probe_at = float("inf")
@@ -134,15 +127,12 @@ class _Relay:
         self._poller.register(source, zmq.POLLIN)
 
     def _timeout_milliseconds(self) -> int | None:
-        now = time.monotonic()
-        release = self._gate.next_release_seconds(now)
-        due = min(self._kill_at, self._probe_at, float("inf") if release is None else now + release)
-        return None if due == float("inf") else max(0, int((due - now) * 1000) + 1)
+        due = min(self._kill_at, self._probe_at, self._outgoing.due_seconds())
+        return None if due == float("inf") else max(0, int((due - time.monotonic()) * 1000) + 1)
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        for message in self._gate.release(now):
-            self._publish_cleaned(message)
+        self._outgoing.send_due()
         if now >= self._kill_at:
             self._kill_at = float("inf")
             self._run.kill()
@@ -166,19 +156,12 @@ class _Relay:
                 return
             {"shell": self._ask_shell, "control": self._ask_control, "stdin": self._send_in}[channel](request)
 
-    def _remember(self, request: Request) -> None:
-        bare = Frames(identities=request.frames.identities, header=request.frames.header)
-        self._requests[request.header.msg_id] = replace(request, frames=bare)
-        self._unanswered.add(request.header.msg_id)
-        if len(self._requests) > _MOST_REQUESTS:
-            self._unanswered.discard(self._requests.popitem(last=False)[0])
-
     def _send_in(self, request: Request) -> None:
         if self._kernel is not None:
             self._kernel.send(request.channel, request.frames)
 
     def _ask_shell(self, request: Request) -> None:
-        self._remember(request)
+        self._outgoing.remember(request)
         if request.header.subshell_id:
             self._send_in(request)
             return
@@ -204,7 +187,7 @@ class _Relay:
             self._answer(request, "execute_reply", {"status": "aborted"})
 
     def _ask_control(self, request: Request) -> None:
-        self._remember(request)
+        self._outgoing.remember(request)
         kind = request.header.msg_type
         if kind == "interrupt_request":
             self._interrupt()
@@ -326,13 +309,19 @@ class _Relay:
             try:
                 found = self._kernel.receive(channel)
             except WireError as error:
-                complain(f"the kernel sent {error}; it was dropped")
+                self._complain_once(f"the kernel sent {error}; it was dropped, as whatever more comes so")
                 continue
             if found is None:
                 return
             message, size_bytes = found
             if not self._is_our_own(channel, message):
-                self._pass_out(channel, message, size_bytes)
+                self._outgoing.take(channel, message, size_bytes)
+
+    def _complain_once(self, text: str) -> None:
+        """Say something that a kernel could have said for ever."""
+        if not self._complained:
+            self._complained = True
+            complain(text)
 
     def _is_our_own(self, channel: str, message: Message) -> bool:
         """Whether a message is about the connection itself: what is published is heard from here on."""
@@ -342,59 +331,6 @@ class _Relay:
             self._welcomed = True
             self._get_ready()
         return True
-
-    def _pass_out(self, channel: KernelChannel, message: Message, size_bytes: int) -> None:
-        now = time.monotonic()
-        if channel == "iopub":
-            for one in self._gate.admit(message, size_bytes, now):
-                self._publish_cleaned(one)
-            return
-        request = self._requests.get(message.parent_id)
-        if request is None:
-            return
-        if channel == "stdin" and message.msg_type == "input_request":
-            for one in self._gate.admit(message, size_bytes, now):
-                if one.msg_type == "stream":
-                    self._publish_cleaned(one)
-                else:
-                    self._pass_cleaned(channel, request, one)
-        else:
-            self._pass_reply(channel, request, message, now)
-
-    def _pass_cleaned(self, channel: KernelChannel, request: Request, message: Message) -> None:
-        """Send what is left of a message to whoever has asked, and notes about it to all."""
-        for one in self._filter.clean(channel, message):
-            if one.msg_type == "stream":
-                self._publish(one)
-            elif self._is_present(request) and channel == "shell":
-                self._cells.end(one)
-            else:
-                self._client.reply(request, one, "stdin" if channel == "stdin" else None)
-
-    def _is_present(self, request: Request) -> bool:
-        present = self._cells.current
-        return present is not None and present.header.msg_id == request.header.msg_id
-
-    def _pass_reply(self, channel: KernelChannel, request: Request, message: Message, now: float) -> None:
-        """Pass on the reply to a request: the first, on its channel, of the type that belongs to it."""
-        asked = request.header
-        if request.channel != channel or message.msg_type != asked.msg_type.removesuffix("_request") + "_reply":
-            return
-        if asked.msg_id not in self._unanswered:
-            return
-        self._unanswered.discard(asked.msg_id)
-        for one in self._gate.flush(now):
-            self._publish_cleaned(one)
-        self._pass_cleaned(channel, request, message)
-
-    def _publish_cleaned(self, message: Message) -> None:
-        for one in self._filter.clean("iopub", message):
-            idle = one.msg_type == "status" and one.content.get("execution_state") == "idle"
-            if not (idle and self._cells.keep_idle(one)):
-                self._publish(one)
-
-    def _publish(self, message: Message) -> None:
-        self._client.publish(message, self._requests.get(message.parent_id))
 
     # Ends.
 
@@ -409,7 +345,7 @@ class _Relay:
         self._client.reply(request, replace(reply, metadata={**reply.metadata, **cell_metadata(report)}))
         self._cells.leave()
         if idle is not None:
-            self._publish(idle)
+            self._outgoing.publish(idle)
         if reply.content.get("status") == "error" and request.stops_on_error:
             self._abort()
 
@@ -446,8 +382,7 @@ class _Relay:
         while time.monotonic() < deadline and (ready := poller.poll(int(_LAST_WORDS_SECONDS * 1000))):
             for socket, _ in ready:
                 self._take_messages(sources[socket])
-        for message in self._gate.flush(time.monotonic()):
-            self._publish_cleaned(message)
+        self._outgoing.flush()
 
 
 def complain(text: str) -> None:
