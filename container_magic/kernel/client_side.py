@@ -70,6 +70,7 @@ def read_connection_file(path: str) -> ConnectionInfo:
 class _Execute(msgspec.Struct, frozen=True, kw_only=True):
     stop_on_error: bool = True
     silent: bool = False
+    allow_stdin: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +89,19 @@ class Request:
     @property
     def stops_on_error(self) -> bool:
         """Whether the cells that wait behind it do not run when it fails."""
-        try:
-            asked = msgspec.json.decode(self.frames.content, type=_Execute)
-        except msgspec.MsgspecError:
-            return True
+        asked = self._asked()
         return asked.stop_on_error and not asked.silent
+
+    @property
+    def takes_questions(self) -> bool:
+        """Whether its client answers when the code asks for input."""
+        return self.header.msg_type == "execute_request" and self._asked().allow_stdin
+
+    def _asked(self) -> _Execute:
+        try:
+            return msgspec.json.decode(self.frames.content, type=_Execute)
+        except msgspec.MsgspecError:
+            return _Execute()
 
 
 class ClientSide:

@@ -48,14 +48,21 @@ class Outgoing:
         self._gate = FloodGate(options.spec.watch.output_bytes, paced="JPY_SESSION_NAME" in os.environ)
         self._requests: OrderedDict[str, Request] = OrderedDict()
         self._unanswered: set[str] = set()
+        self._open_to_questions: set[str] = set()
+        self._ends = False
 
     def remember(self, request: Request) -> None:
         """Take note of what a client has asked: only what answers it goes to it."""
         bare = Frames(identities=request.frames.identities, header=request.frames.header)
         self._requests[request.header.msg_id] = replace(request, frames=bare)
         self._unanswered.add(request.header.msg_id)
+        if request.takes_questions:
+            self._open_to_questions.add(request.header.msg_id)
+        self._ends = self._ends or request.header.msg_type == "shutdown_request"
         if len(self._requests) > _MOST_REQUESTS:
-            self._unanswered.discard(self._requests.popitem(last=False)[0])
+            oldest, _ = self._requests.popitem(last=False)
+            self._unanswered.discard(oldest)
+            self._open_to_questions.discard(oldest)
 
     def due_seconds(self) -> float:
         """Return when ``send_due`` has something to send, by the monotonic clock; infinite: not before more comes."""
@@ -76,6 +83,8 @@ class Outgoing:
     def take(self, channel: KernelChannel, message: Message, size_bytes: int) -> None:
         """Take a message that came on a channel, of so many bytes."""
         now = time.monotonic()
+        if channel == "iopub" and message.msg_type == "shutdown_reply" and not self._ends:
+            return  # who believes it closes the notebook
         if channel == "iopub":
             for one in self._gate.admit(message, size_bytes, now):
                 self._publish_cleaned(one)
@@ -83,7 +92,7 @@ class Outgoing:
         request = self._requests.get(message.parent_id)
         if request is None:
             return
-        if channel == "stdin" and message.msg_type == "input_request":
+        if channel == "stdin" and message.parent_id in self._open_to_questions:
             for one in self._gate.admit(message, size_bytes, now):
                 if one.msg_type == "stream":
                     self._publish_cleaned(one)
