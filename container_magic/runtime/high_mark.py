@@ -40,16 +40,29 @@ class HighMark:
         """Descriptor and poll event of who tells; None before ``arm`` and where nobody does."""
         self.due = _NEVER
         """When to look next, on the monotonic clock."""
+        self._is_told = False
 
     def arm(self) -> None:
         """Set the mark for what is held now."""
         held_bytes = self._gauge.memory_use().held_bytes
         self._mark_bytes = self.high_bytes
         if held_bytes >= self.high_bytes:
-            room_bytes = self._limit_bytes - held_bytes
-            self._mark_bytes = held_bytes + room_bytes // 2 if room_bytes > _LEAST_ROOM_BYTES else self._limit_bytes
+            self._mark_bytes = self._halfway(held_bytes)
         self.alarm = self._gauge.memory_alarm(self._mark_bytes)
+        self._is_told = self.alarm is not None
         self.due = time.monotonic()
+
+    def move_on(self, held_bytes: int) -> None:
+        """Set the mark for who has been interrupted: nothing slows him down any more, and the supervisor looks."""
+        self._mark_bytes = self._halfway(held_bytes)
+        self._gauge.memory_alarm(self._limit_bytes)
+        self._is_told = False
+        self.due = time.monotonic() + _SHORTEST_CHECK_SECONDS
+
+    def _halfway(self, held_bytes: int) -> int:
+        """Return what lies half way to the limit; the limit itself where that is near."""
+        room_bytes = self._limit_bytes - held_bytes
+        return held_bytes + room_bytes // 2 if room_bytes > _LEAST_ROOM_BYTES else self._limit_bytes
 
     def heard(self) -> None:
         """Take note that the kernel has told something."""
@@ -61,7 +74,7 @@ class HighMark:
         use = self._gauge.memory_use()
         if use.held_bytes >= self._mark_bytes:
             return use.held_bytes
-        if self.alarm is not None and use.usage_bytes < self.high_bytes - _UNSEEN_BYTES:
+        if self._is_told and use.usage_bytes < self.high_bytes - _UNSEEN_BYTES:
             self.due = _NEVER  # it will be told
             return None
         took_seconds = time.monotonic() - now

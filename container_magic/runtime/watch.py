@@ -24,6 +24,8 @@ from container_magic.runtime.measure import Gauge
 from container_magic.runtime.shortage import Shortages
 from container_magic.spec import Watch
 
+_HIGH_DELAY_SECONDS = 2.0
+"""cgroup v2 puts who passes ``memory.high`` to sleep, up to so long, deaf to all but SIGKILL."""
 _SAMPLE_SECONDS = 0.05
 _SAMPLES = 64
 _SHORTEST_CHECK_SECONDS = 0.005
@@ -175,10 +177,10 @@ class Watcher:
             self._high_seen = True
             self._connection.send(MemoryHigh(limit_bytes=mark.high_bytes, usage_bytes=held_bytes))
         self._interrupt_for_memory()
-        mark.arm()
+        mark.move_on(held_bytes)
 
     def _interrupt_for_memory(self) -> None:
-        self._interrupt()
+        self._interrupt(_HIGH_DELAY_SECONDS)
 
     def _answer_sample(self) -> None:
         """Send the figures of this moment to a client that asks; nothing else waits for it or comes later."""
@@ -222,11 +224,11 @@ class Watcher:
             self._interrupted = self._interrupt_killed = True
             self._kill()
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, more_seconds: float = 0.0) -> None:
         """First SIGINT to the payload's group, a while later SIGKILL for all."""
         seconds = self._watch.interrupt_seconds
         if seconds is not None and self._interrupt_deadline == float("inf"):
-            self._interrupt_deadline = time.monotonic() + seconds
+            self._interrupt_deadline = time.monotonic() + seconds + more_seconds
         self._send_interrupt()
 
     def _send_interrupt(self) -> None:

@@ -50,6 +50,23 @@ def test_mark_above_what_is_held_is_half_way_to_the_limit(held: float, expected:
     assert figures.marks == [expected * MB]
 
 
+def test_who_was_interrupted_is_not_slowed_down_and_is_looked_at() -> None:
+    """The kernel's mark goes up to the limit; the supervisor's own stands half way, however little is held between."""
+    figures = Figures(tells=True)
+    mark = mark_of(figures)
+    mark.arm()
+    figures.held_bytes = 110 * MB
+    mark.move_on(110 * MB)
+    assert figures.marks == [100 * MB, 200 * MB]
+    now = time.monotonic()
+    for held in (110, 10):
+        figures.held_bytes = held * MB
+        assert mark.reached(now) is None
+        assert mark.due < float("inf")
+    figures.held_bytes = 155 * MB
+    assert mark.reached(now) == 155 * MB
+
+
 def test_it_is_reached_by_what_is_held_alone() -> None:
     """Cached files reach nothing; the kernel cannot take back what does."""
     figures = Figures(tells=True)
