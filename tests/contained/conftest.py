@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+from command import contain  # noqa: F401 - a fixture
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from kernels import TIMEOUT_SECONDS, Kernel
 from leftovers import adopt_orphans, nothing_left  # noqa: F401 - fixtures
 
 from container_magic.cgroups.facts import probe
+from container_magic.kernel.kernelspec import Installation, install
 
 CONTAIN = Path(sys.executable).with_name("contain")
 # without a memory controller of its own an ordinary user has only what best effort gives
@@ -109,20 +111,12 @@ def jupyter(tmp_path_factory):
 
 def write_spec(kernels, name, options):
     """Write a kernelspec as ``contain kernel install`` does."""
-    argv = [str(CONTAIN), "kernel", "start", *options, "-f", "{connection_file}"]
+    asked = Installation(name=name, display_name=name, kernels_directory=str(kernels), words=tuple(options))
+    install(asked)
     if os.environ.get("CONTAINED_PLAIN"):
+        path = kernels / name / "kernel.json"
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    directory = kernels / name
-    directory.mkdir(parents=True, exist_ok=True)
-    spec = {
-        "argv": argv,
-        "display_name": name,
-        "language": "python",
-        "interrupt_mode": "message",
-        "metadata": {"debugger": True},
-        "kernel_protocol_version": "5.5",
-    }
-    (directory / "kernel.json").write_text(json.dumps(spec))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"argv": argv}))
     return name
 
 

@@ -67,7 +67,9 @@ def test_breakpoint_stops_the_cell_and_its_variables_are_seen(debugger):
     assert stopped["reason"] == "breakpoint"
     frame = debugger.ask("stackTrace", {"threadId": stopped["threadId"]})["body"]["stackFrames"][0]
     assert (frame["name"], frame["line"]) == ("f", 2)
-    (scope,) = [one for one in debugger.ask("scopes", {"frameId": frame["id"]})["body"]["scopes"] if "Loc" in one["name"]]
+    (scope,) = [
+        one for one in debugger.ask("scopes", {"frameId": frame["id"]})["body"]["scopes"] if "Loc" in one["name"]
+    ]
     variables = debugger.ask("variables", {"variablesReference": scope["variablesReference"]})["body"]["variables"]
     assert {(one["name"], one["value"]) for one in variables} >= {("a", "2"), ("b", "3")}
 
@@ -115,7 +117,7 @@ def test_output_of_two_subshells_has_the_header_of_its_own_request(kernel):
         kernel.request("execute_request", {"code": code.format(name=f"shell{number}")}, subshell_id=subshell)
         for number, subshell in enumerate(subshells)
     ]
-    texts, idle = {request: "" for request in requests}, set()
+    texts, idle = dict.fromkeys(requests, ""), set()
     while idle != set(requests):
         message = kernel.client.get_iopub_msg(timeout=TIMEOUT_SECONDS)
         request = message["parent_header"].get("msg_id")

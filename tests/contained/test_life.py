@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import LIMITS
+from conftest import CONTAIN, LIMITS, Contained
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.connect import write_connection_file
 
 pytestmark = pytest.mark.xdist_group("kernel_life")
 
@@ -208,29 +209,20 @@ def test_client_that_comes_back_goes_on(kernel):
     assert kernel.run("print(kept)").text("stdout") == "here\n"
 
 
-def test_launcher_started_by_hand_writes_the_connection_file(tmp_path):
-    """``contain kernel start`` without a manager is a kernel that one connects to by the file, as ipykernel is."""
-    from conftest import CONTAIN, Contained
-    from jupyter_client.blocking.client import BlockingKernelClient
-
-    path = tmp_path / "kernel.json"
-    words = [CONTAIN, "kernel", "start", *LIMITS, "-f", path]
-    if os.environ.get("CONTAINED_PLAIN"):
-        words = [sys.executable, "-m", "ipykernel_launcher", "-f", path]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+def test_front_end_that_knows_only_the_command_starts_it(tmp_path):
+    """As VS Code does: it writes the connection file, starts ``argv`` itself, and ends that by SIGTERM."""
+    path = tmp_path / "connection.json"
+    _, info = write_connection_file(str(path), ip="127.0.0.1", key=b"0123456789abcdef")
+    with subprocess.Popen([CONTAIN, "kernel", "start", *LIMITS, "-f", path], stderr=subprocess.DEVNULL) as process:
+        client = BlockingKernelClient()
+        client.load_connection_info(info)
         try:
-            deadline = time.monotonic() + 60
-            while not path.exists() or not path.read_text():
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.05)
-            assert path.stat().st_mode & 0o77 == 0
-            client = BlockingKernelClient()
-            client.load_connection_file(str(path))
             client.start_channels()
             client.wait_for_ready(timeout=60)
             assert Contained(None, client, tmp_path).run("print('by hand')").text("stdout") == "by hand\n"
-            client.shutdown()
-            client.stop_channels()
+            process.terminate()
             assert process.wait(20) == 0
         finally:
+            client.stop_channels()
+            client.context.destroy()
             process.kill()

@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+from conftest import LIMITS
 from kernels import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.xdist_group("kernel_messages")
@@ -96,19 +97,29 @@ def test_lone_surrogate_is_an_error_of_its_cell_or_replaced(kernel):
     assert kernel.run("print('next')").text("stdout").endswith("next\n")
 
 
-def test_ten_megabytes_arrive_whole(kernel):
-    """What is below the cap of output is all there, in order."""
-    cell = kernel.run("for i in range(100_000):\n    print(f'{i:09} ' + 'x' * 89)")
+def test_ten_megabytes_arrive_whole(start):
+    """What is below the cap of output is all there, in order, however fast it is printed."""
+    cell = start(*LIMITS, "--max-output", "16M").run("for i in range(100_000):\n    print(f'{i:09} ' + 'x' * 89)")
     lines = cell.text("stdout").splitlines()
     assert len(lines) == 100_000
     assert [int(line[:9]) for line in lines] == list(range(100_000))
     assert {line[9:] for line in lines} == {" " + "x" * 89}
 
 
-def test_large_result_arrives_whole(kernel):
-    """One message of some megabytes goes through in one piece."""
-    (content,) = kernel.run("'y' * 3_000_000").of("execute_result")
-    assert content["data"]["text/plain"] == repr("y" * 3_000_000)
+def test_output_beyond_the_cap_is_counted(start):
+    """The head and the tail are shown, and between them how much is missing: all bytes are accounted for."""
+    cell = start(*LIMITS, "--max-output", "1M").run("for i in range(50_000):\n    print(f'{i:09} ' + 'x' * 89)")
+    text = cell.text("stdout")
+    assert text.startswith("000000000 x") and text.rstrip().endswith("x")
+    assert "000049999 x" in text
+    missing = sum(int(count.replace(",", "")) for count in re.findall(r"\[\.\.\. ([\d,]+) bytes not shown", text))
+    assert missing > 3_000_000
+    assert len(text) < 2_000_000
+
+
+def test_large_message_arrives_in_one_piece(kernel):
+    """What is printed at once is not cut by the sockets that it goes through."""
+    assert kernel.run("print('y' * 1_500_000)").text("stdout") == "y" * 1_500_000 + "\n"
 
 
 def test_failing_cell_aborts_those_that_wait(kernel):

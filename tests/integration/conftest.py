@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import contain  # noqa: F401 - a fixture
 from leftovers import adopt_orphans, nothing_left  # noqa: F401 - fixtures
 
 import container_magic as cm
@@ -144,15 +145,3 @@ def client_process(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[st
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.communicate()
-
-
-@pytest.fixture
-def contain() -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """Return a function that runs ``contain`` with words and returns the finished process, output as bytes."""
-
-    def contain(*words: Any, **keywords: Any) -> subprocess.CompletedProcess[bytes]:
-        keywords = {"stdin": subprocess.DEVNULL} | keywords if "input" not in keywords else keywords
-        command = [sys.executable, "-m", "container_magic", *map(os.fspath, words)]
-        return subprocess.run(command, capture_output=True, timeout=100, check=False, **keywords)
-
-    return contain
