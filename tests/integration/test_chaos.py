@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import descendants, is_locked, state_directories
+from leftovers import descendants, is_locked, state_directories
 
 from container_magic.runtime import client
 

@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEFAULTS, waiting
+from conftest import DEFAULTS
+from leftovers import waiting
 
 import container_magic as cm
 from container_magic.runtime.pool import MOST_WAITING

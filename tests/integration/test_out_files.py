@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import waiting
+from leftovers import waiting
 
 from container_magic.errors import OptionError
 from container_magic.runtime import client, collect

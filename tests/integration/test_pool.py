@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEFAULTS, waiting
+from conftest import DEFAULTS
+from leftovers import waiting
 
 import container_magic as cm
 from container_magic.cgroups.facts import probe

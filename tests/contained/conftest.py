@@ -1,0 +1,159 @@
+"""The companion kernel as Jupyter starts it: by a kernelspec, over tcp or ipc, with a client of its own."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command import contain  # noqa: F401 - a fixture
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+from kernels import TIMEOUT_SECONDS, Kernel
+from leftovers import adopt_orphans, nothing_left  # noqa: F401 - fixtures
+
+from container_magic.cgroups.facts import probe
+from container_magic.kernel.kernelspec import Installation, install
+
+CONTAIN = Path(sys.executable).with_name("contain")
+# without a memory controller of its own an ordinary user has only what best effort gives
+LIMITS = ("--mem", "512M") if "memory" in probe().controllers else ("--best-effort",)
+NAME = "contained"
+
+
+class Contained(Kernel):
+    """A contained kernel, what its launcher wrote to standard error, and requests of every kind."""
+
+    def __init__(self, manager, client, log):
+        super().__init__(manager, client)
+        self._log = log
+
+    @property
+    def pid(self):
+        """Return the process id of the launcher."""
+        return self.manager.provisioner.process.pid
+
+    @property
+    def stderr(self):
+        """Return what the launcher has written to standard error so far."""
+        return self._log.read_text(errors="replace")
+
+    def request(self, kind, content=None, channel="shell", **header):
+        """Send a request of any kind and return its id."""
+        message = self.client.session.msg(kind, content or {})
+        message["header"].update(header)
+        getattr(self.client, f"{channel}_channel").send(message)
+        return message["header"]["msg_id"]
+
+    def answer(self, request, channel="shell", timeout=TIMEOUT_SECONDS):
+        """Return the message that answers a request on its channel."""
+        deadline = time.monotonic() + timeout
+        while True:
+            message = getattr(self.client, f"get_{channel}_msg")(timeout=max(0, deadline - time.monotonic()))
+            if message["parent_header"].get("msg_id") == request:
+                return message
+
+    def ask(self, kind, content=None, channel="shell", **header):
+        """Send a request and return the content of its reply."""
+        return self.answer(self.request(kind, content, channel, **header), channel)["content"]
+
+    def messages(self, request):
+        """Return the messages of iopub for a request, whole, up to idle."""
+        found = []
+        while not found or found[-1]["content"].get("execution_state") != "idle":
+            found.append(self.answer(request, "iopub"))
+        return found
+
+    @contextlib.contextmanager
+    def another_client(self, key=None):
+        """Give a client of the same kernel that has a session of its own, and maybe another key."""
+        client = BlockingKernelClient()
+        client.load_connection_file(self.manager.connection_file)
+        client.session.key = client.session.key if key is None else key
+        client.start_channels()
+        try:
+            if key is None:
+                client.wait_for_ready(timeout=TIMEOUT_SECONDS)
+            yield client
+        finally:
+            client.stop_channels()
+            client.context.destroy()
+
+    def wait_until_dead(self, seconds=TIMEOUT_SECONDS):
+        """Wait until the manager sees that the kernel is dead, which is when its launcher has ended."""
+        deadline = time.monotonic() + seconds
+        while self.manager.is_alive():
+            assert time.monotonic() < deadline, f"the kernel lives; {self.stderr}"
+            time.sleep(0.02)
+
+    def close(self):
+        """End the kernel in whatever state it is."""
+        self.client.stop_channels()
+        if self.manager.has_kernel:
+            self.manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def jupyter(tmp_path_factory):
+    """Give Jupyter directories of its own; return that of the kernelspecs."""
+    home = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DATA", "RUNTIME", "CONFIG"):
+            (home / name.lower()).mkdir()
+            patch.setenv(f"JUPYTER_{name}_DIR", str(home / name.lower()))
+        patch.setenv("JUPYTER_PREFER_ENV_PATH", "0")  # these directories come before the environment's own
+        patch.setenv("IPYTHONDIR", str(home / "ipython"))
+        write_spec(home / "data" / "kernels", NAME, LIMITS)
+        yield home / "data" / "kernels"
+
+
+def write_spec(kernels, name, options):
+    """Write a kernelspec as ``contain kernel install`` does."""
+    asked = Installation(name=name, display_name=name, kernels_directory=str(kernels), words=tuple(options))
+    install(asked)
+    if os.environ.get("CONTAINED_PLAIN"):
+        path = kernels / name / "kernel.json"
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"argv": argv}))
+    return name
+
+
+@contextlib.contextmanager
+def running(log, name=NAME, arguments=(), ready=True, **traits):
+    """Start a kernel of a kernelspec, wait until it answers, and end it."""
+    with log.open("wb") as written:  # a restart starts the launcher with the same files
+        manager = KernelManager(kernel_name=name, **traits)
+        manager.start_kernel(stdout=written, stderr=written, extra_arguments=list(arguments))
+        client = manager.client()
+        kernel = Contained(manager, client, log)
+        try:
+            client.start_channels()
+            if ready:
+                client.wait_for_ready(timeout=TIMEOUT_SECONDS)
+            yield kernel
+        finally:
+            kernel.close()
+
+
+@pytest.fixture(scope="module")
+def kernel(jupyter, tmp_path_factory):
+    """Return one kernel for this module: its tests leave it alive and idle."""
+    with running(tmp_path_factory.mktemp("kernel") / "stderr") as kernel:
+        yield kernel
+
+
+@pytest.fixture
+def start(jupyter, tmp_path):
+    """Return a function that starts a kernel with options of ``contain kernel start``; each is ended after the test."""
+    with contextlib.ExitStack() as stack:
+        started = []
+
+        def start(*options, **keywords):
+            started.append(options)
+            name = write_spec(jupyter, f"own{len(started)}", options or LIMITS)
+            log = tmp_path / f"stderr{len(started)}"
+            return stack.enter_context(running(log, name, **keywords))
+
+        yield start
