@@ -54,6 +54,7 @@ class Outgoing:
         bare = Frames(identities=request.frames.identities, header=request.frames.header)
         self._requests[request.header.msg_id] = replace(request, frames=bare)
         self._unanswered.add(request.header.msg_id)
+        self._filter.seen_from_client(request.header.msg_type, request.frames.content)
         if len(self._requests) > _MOST_REQUESTS:
             self._unanswered.discard(self._requests.popitem(last=False)[0])
 
@@ -85,10 +86,10 @@ class Outgoing:
             return
         if channel == "stdin" and message.msg_type == "input_request":
             for one in self._gate.admit(message, size_bytes, now):
-                if one.msg_type == "stream":
-                    self._publish_cleaned(one)
-                else:
+                if one is message:
                     self._pass_cleaned(channel, request, one)
+                else:
+                    self._publish_cleaned(one)
         else:
             self._pass_reply(channel, request, message)
 
