@@ -7,9 +7,12 @@ built anew from the fields that the protocol has for it. What is not shown is sa
 from __future__ import annotations
 
 import collections
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import msgspec
 
 from container_magic.kernel import replies, shape
 from container_magic.kernel.message import Message
@@ -91,10 +94,12 @@ class Filter:
         ended = message.msg_type == "status" and content["execution_state"] == "idle"
         return [*self._rest(cell, bare), *notes, shown] if ended else [shown, *notes]
 
-    def seen_from_client(self, message: Message) -> None:
-        """Take note of a ``comm_open`` or ``comm_close`` that a client sends; others do not matter."""
-        if self._widgets is not None and message.msg_type in ("comm_open", "comm_close"):
-            self._widgets.seen_from_client(message)
+    def seen_from_client(self, msg_type: str, content: bytes) -> None:
+        """Take note of a comm that a client opens or closes; other requests do not matter."""
+        if self._widgets is None or msg_type not in ("comm_open", "comm_close"):
+            return
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError, ValueError):
+            self._widgets.seen_from_client(msg_type, msgspec.json.decode(content, type=dict[str, Any]))
 
     def _comm(self, cell: _Cell, message: Message) -> list[Message]:
         clean = None

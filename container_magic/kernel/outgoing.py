@@ -59,6 +59,7 @@ class Outgoing:
         if request.takes_questions:
             self._open_to_questions.add(request.header.msg_id)
         self._ends = self._ends or request.header.msg_type == "shutdown_request"
+        self._filter.seen_from_client(request.header.msg_type, request.frames.content)
         if len(self._requests) > _MOST_REQUESTS:
             oldest, _ = self._requests.popitem(last=False)
             self._unanswered.discard(oldest)
@@ -94,10 +95,10 @@ class Outgoing:
             return
         if channel == "stdin" and message.parent_id in self._open_to_questions:
             for one in self._gate.admit(message, size_bytes, now):
-                if one.msg_type == "stream":
-                    self._publish_cleaned(one)
-                else:
+                if one is message:
                     self._pass_cleaned(channel, request, one)
+                else:
+                    self._publish_cleaned(one)
         else:
             self._pass_reply(channel, request, message)
 

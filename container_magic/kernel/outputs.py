@@ -58,7 +58,12 @@ class Outputs:
 
     def result(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of ``execute_result``."""
-        return self.display(content) | {"execution_count": shape.integer(0)(content.get("execution_count"))}
+        clean = (
+            self.display(content)
+            if "transient" in content
+            else self.bundle(content.get("data"), content.get("metadata"))
+        )
+        return clean | {"execution_count": shape.integer(0)(content.get("execution_count"))}
 
     def error(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of an error."""

@@ -55,13 +55,13 @@ class Widgets:
         known = [name for name in named if self._is_open(name)] if isinstance(named, dict) else []
         return {name: {"target_name": TARGET} for name in known}
 
-    def seen_from_client(self, message: Message) -> None:
+    def seen_from_client(self, msg_type: str, content: Mapping[str, Any]) -> None:
         """Remember a comm that a client opens or closes."""
-        name = _comm_id(message.content.get("comm_id"))
-        if message.msg_type == "comm_close" and name in self._comms:
+        name = _comm_id(content.get("comm_id"))
+        if msg_type == "comm_close" and name in self._comms:
             self._comms[name].open = False
-        elif message.msg_type == "comm_open" and name and name not in self._comms and len(self._comms) < MOST_COMMS:
-            target, data = message.content.get("target_name"), message.content.get("data")
+        elif msg_type == "comm_open" and name and name not in self._comms and len(self._comms) < MOST_COMMS:
+            target, data = content.get("target_name"), content.get("data")
             state = data.get("state") if isinstance(data, Mapping) else None
             model = model_of(state) if target == TARGET and isinstance(state, Mapping) else None
             self._comms[name] = _Comm(model=model, control=target == CONTROL)

@@ -116,3 +116,27 @@ def test_shutdown_ends_the_launcher_in_order(jupyter, started):
     process = manager.provisioner.process
     manager.shutdown_kernel()
     assert process.returncode == 0
+
+
+def test_a_page_that_is_loaded_anew_gets_the_widgets_back(jupyter, started):
+    """Comms of ipywidgets pass when allowed; a client's own comm is answered with the states of all, and no others."""
+    place = f"{jupyter}/jupyter/kernels"
+    kernel(["install", "--name", "widgets", "--dir", place, "--allow-widgets", *OPTIONS])
+    _, client = started("widgets")
+    code = "import ipywidgets\nslider = ipywidgets.IntSlider(value=7)\nslider.comm.send(data={'method': 'evil'})\n"
+    code += "from comm import create_comm\ncreate_comm(target_name='evil')\nslider"
+    seen = []
+    client.execute_interactive(code, timeout=TIMEOUT_SECONDS, output_hook=seen.append)
+    opened = [one["content"] for one in seen if one["msg_type"] == "comm_open"]
+    assert [one["target_name"] for one in opened] == ["jupyter.widget"] * 3
+    assert not [one for one in seen if one["msg_type"] == "comm_msg"]
+    for kind, content in (
+        ("comm_open", {"comm_id": "control", "target_name": "jupyter.widget.control", "data": {}}),
+        ("comm_msg", {"comm_id": "control", "data": {"method": "request_states"}}),
+    ):
+        client.shell_channel.send(client.session.msg(kind, content, metadata={"version": "1.0.0"}))
+    while (answer := client.get_iopub_msg(timeout=TIMEOUT_SECONDS))["msg_type"] != "comm_msg":
+        pass
+    states = answer["content"]["data"]["states"]
+    assert set(states) == {one["comm_id"] for one in opened}
+    assert states[opened[-1]["comm_id"]]["state"]["value"] == 7

@@ -368,10 +368,17 @@ def test_outputs_of_an_output_widget_are_cleaned():
     ]
 
 
+def client_opens(filter_, comm_id, target):
+    """Have the filter see that a client opens a comm; and what else a client may send."""
+    for content in (b"[]", b"{", b"[" * 9999, json.dumps({"comm_id": comm_id, "target_name": target}).encode()):
+        filter_.seen_from_client("comm_open", content)
+    filter_.seen_from_client("execute_request", b"{")
+
+
 def test_ids_are_never_used_again():
     """Neither an open comm, nor a closed one, nor one of a client can be opened by the inside."""
     checked = Filter("safe", True)
-    checked.seen_from_client(message("comm_open", {"comm_id": "client", "target_name": "lsp", "data": {}}))
+    client_opens(checked, "client", "lsp")
     assert len(shown(checked, [opened("TextModel")])[0]) == 1
     assert shown(checked, [opened("HTMLModel"), opened("HTMLModel", comm_id="client")])[0] == []
     close = message("comm_close", {"comm_id": "one", "data": {}})
@@ -399,9 +406,7 @@ def test_a_page_that_was_loaded_anew_gets_all_states(sent):
     image = ipywidgets.Image(value=picture(), format="png")
     checked = Filter("safe", True)
     shown(checked, sent)
-    checked.seen_from_client(
-        message("comm_open", {"comm_id": "control", "target_name": "jupyter.widget.control", "data": {}})
-    )
+    client_opens(checked, "control", "jupyter.widget.control")
     state = image.get_state()
     value = state.pop("value")
     own = {"model_name": "ImageModel", "model_module": CONTROLS, "model_module_version": "2.0.0", "state": state}
