@@ -56,6 +56,11 @@ class Cells:
         self._run.end_cell(0 if message.content.get("status") == "ok" else 1)
         return True
 
+    def give_up(self) -> None:
+        """Wait no longer for the reply to the present cell: it may be lost."""
+        if self.current is not None and self.counts and self.reply is None:
+            self._run.end_cell(1)
+
     def keep_idle(self, message: Message) -> bool:
         """Keep the news that the present cell is over; False when it is not of the present cell."""
         if self.current is None or message.parent_id != self.current.header.msg_id:

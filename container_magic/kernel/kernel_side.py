@@ -66,6 +66,9 @@ class KernelSide:
                 socket.subscribe(b"")
             else:
                 socket.identity = _NAME
+            if channel == "shell":
+                self.breaks: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+                """Becomes readable when the connection that requests go over breaks."""
             socket.connect(f"ipc:///proc/self/fd/{self._inodes[channel]}")
 
     def socket(self, channel: str) -> zmq.Socket[bytes]:
@@ -114,8 +117,18 @@ class KernelSide:
             raise WireError("a message with a name that is none")
         return message, frames.size_bytes
 
+    def is_broken(self) -> bool:
+        """Whether the connection broke since this was last asked; what was on its way is lost then."""
+        broken = False
+        try:
+            while True:
+                broken = bool(self.breaks.recv_multipart(zmq.NOBLOCK)) or broken
+        except zmq.Again:
+            return broken
+
     def close(self) -> None:
         """Close the sockets."""
+        self._sockets["shell"].disable_monitor()
         for socket in self._sockets.values():
             socket.close()
         for fd in self._inodes.values():

@@ -278,7 +278,14 @@ class _Relay:
         self._run.end_cell(0)
         for channel in CHANNELS:
             self._wait_for(self._kernel.socket(channel), functools.partial(self._take_messages, channel))
+        self._wait_for(self._kernel.breaks, self._take_break)
         self._probe_at = time.monotonic() + _WELCOME_SECONDS
+
+    def _take_break(self) -> None:
+        """Go on when what is inside has broken its connection: the next cells do not wait for a reply that is lost."""
+        if self._kernel is not None and self._kernel.is_broken():
+            self._complain_once("the kernel broke its connection; a reply may be lost")
+            self._cells.give_up()
 
     def _get_ready(self) -> None:
         """Begin to listen to requests when what they bring will be heard, and cells can be counted."""
@@ -336,18 +343,23 @@ class _Relay:
 
     def _end_cell(self, report: RunReport) -> None:
         request, reply, idle = self._cells.current, self._cells.reply, self._cells.idle
-        if request is None or reply is None:
+        if request is None:
             return
+        if reply is not None:
+            self._send_reply(request, reply, report)
+        self._cells.leave()
+        if idle is not None:
+            self._outgoing.publish(idle)
+        if reply is not None and reply.content.get("status") == "error" and request.stops_on_error:
+            self._abort()
+
+    def _send_reply(self, request: Request, reply: Message, report: RunReport) -> None:
+        """Send the reply to a cell with its figures, and its report before it if that is wanted."""
         if self._report != "none":
             text = report_line(report) if self._report == "line" else str(report)
             data = {"data": {"text/plain": text}, "metadata": {}, "transient": {}}
             self._client.publish(self._client.message("display_data", data), request)
         self._client.reply(request, replace(reply, metadata={**reply.metadata, **cell_metadata(report)}))
-        self._cells.leave()
-        if idle is not None:
-            self._outgoing.publish(idle)
-        if reply.content.get("status") == "error" and request.stops_on_error:
-            self._abort()
 
     def _end(self) -> None:
         """Let go what was said last, then say why there will be no more."""
