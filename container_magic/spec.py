@@ -30,18 +30,31 @@ class Rlimit:
 
 @dataclass(frozen=True, kw_only=True)
 class Mount:
-    """A bind mount or a tmpfs that the user asked for (OCI ``mounts``).
+    """A mount that the user asked for (OCI ``mounts``).
 
-    ``source`` is an absolute path of the host for ``bind`` and empty for ``tmpfs``; ``size_bytes`` and
-    ``mode`` belong to ``tmpfs``; a bind takes the mounts below the source along.
+    ``source`` is an absolute path of the host, and empty for ``tmpfs``; ``size_bytes`` and ``mode`` belong to
+    ``tmpfs``; a bind takes the mounts below the source along. ``overlay`` shows the directory ``source`` and keeps what
+    is written on the container's writable layer; ``copy`` is a copy of it there. Only the plan makes these two.
     """
 
-    type: typing.Literal["bind", "tmpfs"]
+    type: typing.Literal["bind", "tmpfs", "overlay", "copy"]
     destination: str
     source: str = ""
     readonly: bool = False
     size_bytes: int | None = None
     mode: int | None = None
+    own: bool = False
+    """Whether the files of the source's owner belong to the container's user inside, where ids can be mapped."""
+    hide_dotted: bool = False
+    """Whether names with a leading dot, in the source itself, are left out (``overlay``, ``copy``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The caller's working directory, visible inside at the same place and the working directory there."""
+
+    mode: typing.Literal["ro", "overlay", "copy"]
+    path: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +153,7 @@ class ContainerSpec:
     process: Process = field(default_factory=Process)
     root: Root = field(default_factory=Root)
     mounts: tuple[Mount, ...] = ()
+    work: Work | None = None
     resources: Resources = field(default_factory=Resources)
     watch: Watch = field(default_factory=Watch)
     network: NetworkMode = "none"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from container_magic.linux import constants as c
@@ -24,6 +25,8 @@ class Place:
     scratch: str
     trees: tuple[int, ...] = ()
     """Descriptors of detached mounts, for ``Attach``."""
+    later: list[Callable[[], None]] = field(default_factory=list)
+    """What an operation leaves to be done once the container pays for what it uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,12 +156,16 @@ class BindTree:
 
 @dataclass(frozen=True, kw_only=True)
 class Attach:
-    """A detached copy of a mount of the host (``-v``, ``--mount type=bind``), made by the supervisor."""
+    """A detached mount: a copy of one of the host (``-v``, ``--mount type=bind``), made by the supervisor.
+
+    Mounts of the container ``above`` it, which it would hide, are put on top again.
+    """
 
     index: int
     source: str
     destination: str
     readonly: bool
+    above: tuple[str, ...] = ()
     before_pivot: ClassVar[bool] = False
 
     def describe(self) -> str:
@@ -167,6 +174,7 @@ class Attach:
 
     def apply(self, place: Place) -> None:
         """Mount it, making the mount point when it is missing."""
+        held = [(syscalls.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE | c.AT_RECURSIVE), path) for path in self.above]
         if stat.S_ISDIR(os.fstat(place.trees[self.index]).st_mode):
             os.makedirs(self.destination, exist_ok=True)
         else:
@@ -174,6 +182,10 @@ class Attach:
             os.close(os.open(self.destination, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
         syscalls.move_mount(place.trees[self.index], self.destination)
         os.close(place.trees[self.index])
+        for fd, path in held:
+            os.makedirs(path, exist_ok=True)
+            syscalls.move_mount(fd, path)
+            os.close(fd)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,13 +169,17 @@ def mount_setattr(dir_fd: int, path: str, *, attr_set: int = 0, userns_fd: int =
     )
 
 
-def detached_mount(fstype: str, options: dict[str, str], attributes: int) -> int:
-    """Create a file system and return a descriptor of its mount, attached nowhere (fsopen(2), fsmount(2))."""
+def detached_mount(fstype: str, options: dict[str, str | None], attributes: int) -> int:
+    """Create a file system and return a descriptor of its mount, attached nowhere (fsopen(2), fsmount(2)).
+
+    An option without a value is None.
+    """
     fs_fd = _call("fsopen", ctypes.c_char_p(fstype.encode()), _long(c.FSOPEN_CLOEXEC), about=fstype)
     try:
         for key, value in options.items():
-            texts = (ctypes.c_char_p(key.encode()), ctypes.c_char_p(value.encode()))
-            _call("fsconfig", _long(fs_fd), _long(c.FSCONFIG_SET_STRING), *texts, _long(0), about=f"{key}={value}")
+            kind = c.FSCONFIG_SET_FLAG if value is None else c.FSCONFIG_SET_STRING
+            texts = (ctypes.c_char_p(key.encode()), None if value is None else ctypes.c_char_p(value.encode()))
+            _call("fsconfig", _long(fs_fd), _long(kind), *texts, _long(0), about=f"{key}={value}")
         _call("fsconfig", _long(fs_fd), _long(c.FSCONFIG_CMD_CREATE), None, None, _long(0), about=fstype)
         return _call("fsmount", _long(fs_fd), _long(c.FSMOUNT_CLOEXEC), _long(attributes), about=fstype)
     finally:

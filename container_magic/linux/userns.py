@@ -23,6 +23,21 @@ class IdMapping:
         return f"{self.container_id} {self.host_id} {self.size}\n"
 
 
+def swapped(mapping: IdMapping, one: int, other: int) -> tuple[IdMapping, ...]:
+    """Return ``mapping`` with two ids in each other's place; one that it does not reach takes the other's place."""
+    first, end = mapping.container_id, mapping.container_id + mapping.size
+    shift = mapping.host_id - first
+    inside = sorted({number for number in (one, other) if first <= number < end})
+    found = [IdMapping(container_id=one, host_id=other + shift, size=1)] if other in inside else []
+    if one in inside and one != other:
+        found.append(IdMapping(container_id=other, host_id=one + shift, size=1))
+    for cut in (*inside, end):
+        if cut > first:
+            found.append(IdMapping(container_id=first, host_id=first + shift, size=cut - first))
+        first = cut + 1
+    return tuple(found)
+
+
 def write_maps(
     pid: int | str, uid_mappings: Sequence[IdMapping], gid_mappings: Sequence[IdMapping], *, deny_setgroups: bool
 ) -> None:

@@ -109,7 +109,10 @@ def from_keywords(
 
 
 _NOT_REMEMBERED = frozenset(
-    keyword for option in OPTIONS if option.repeatable or option.field == "stdin" for keyword in option.keywords
+    keyword
+    for option in OPTIONS
+    if option.repeatable or option.field in ("stdin", "spec.work")
+    for keyword in option.keywords
 )
 
 

@@ -82,6 +82,20 @@ OPTIONS: tuple[Option, ...] = (
         examples=("/scratch:size=64M,mode=1777",),
     ),
     Option(
+        names=("--work",),
+        metavar="HOW",
+        parse=values.work,
+        choices=("none", "ro", "overlay", "copy"),
+        default="none",
+        field="spec.work",
+        section=FILES,
+        help=(
+            "show the current directory at the same place inside, as the working directory: ro = read-only; overlay = "
+            "what is written stays in the container; copy = a copy made before the code starts; none = not at all"
+        ),
+        examples=("overlay", "ro"),
+    ),
+    Option(
         names=("--out-file",),
         metavar="GLOB",
         parse=values.file_glob,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from container_magic import units
 from container_magic.options.near import nearest
-from container_magic.spec import DeviceRate, Mount, Rlimit
+from container_magic.spec import DeviceRate, Mount, Rlimit, Work
 
 MIN_MEMORY_BYTES = 6 * units.MIB
 """Docker's smallest ``--memory``: below it not even a runtime's first process starts."""
@@ -246,6 +246,18 @@ def _truth(text: str) -> bool:
     if text.lower() not in ("true", "false", "1", "0"):
         raise ValueError(f"readonly must be true or false; {MOUNT_ACCEPTED}")
     return text.lower() in ("true", "1")
+
+
+def work(text: str) -> Work | None:
+    """``--work``: the caller's working directory as it is now; None for ``none``."""
+    mode = choice("none", "ro", "overlay", "copy")(text)
+    if mode == "none":
+        return None
+    try:
+        path = os.getcwd()
+    except OSError as error:
+        raise ValueError(f"there is no current directory ({error.strerror}); accepted here: none") from None
+    return Work(mode=mode, path=path)  # type: ignore[arg-type]  # one of the words above
 
 
 def tmpfs(text: str) -> Mount:

@@ -14,6 +14,7 @@ import resource
 import select
 import signal
 import socket
+from collections.abc import Callable
 from typing import NoReturn
 
 from container_magic.linux import capabilities, syscalls
@@ -66,6 +67,7 @@ class _Setup:
 
     def __init__(self, own: Inheritance) -> None:
         self.own = own
+        self.later: list[Callable[[], None]] = []
 
     def keep_only_sockets(self) -> None:
         """Close all that came through the clone but the sockets.
@@ -147,13 +149,14 @@ class _Setup:
             os.close(fd)
 
     def exchange_the_root(self) -> None:
-        if self.spec.root.list_changes:
+        if self.spec.root.list_changes or self.spec.process.session:
             layers = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             socket.send_fds(self.own.sync, [handshake.LAYER], [layers])
             os.close(layers)
+        place = Place(root=NEW_ROOT, scratch=SCRATCH, trees=self.tree_fds, later=self.later)
         for operation in self.operations:
             if operation.before_pivot:
-                operation.apply(_PLACE)
+                operation.apply(place)
         os.chdir(NEW_ROOT)
         syscalls.pivot_root(".", ".")
         # the old root now lies over the new one at "."; nothing of it may propagate anywhere (runc rootfs_linux.go)
@@ -169,6 +172,10 @@ class _Setup:
     def set_hostname(self) -> None:
         if self.spec.hostname:
             socket.sethostname(self.spec.hostname)
+
+    def do_what_is_paid_for(self) -> None:
+        for call in self.later:
+            call()
 
     def enter_a_cgroup_namespace(self) -> None:
         # after joining, so that the namespace's root is the container's own group
@@ -215,6 +222,7 @@ _STEPS = (
     "set_hostname",
     "make_the_working_directory",
     "join_the_cgroup",
+    "do_what_is_paid_for",
     "enter_a_cgroup_namespace",
     "set_resource_limits",
     "filter_system_calls",

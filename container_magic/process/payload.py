@@ -15,6 +15,7 @@ from container_magic.process import handshake
 from container_magic.process.inheritance import Inheritance, fail
 from container_magic.process.interpreter import Interpreter
 from container_magic.process.slot import leave_error
+from container_magic.rootfs.accounts import look_up
 
 if TYPE_CHECKING:
     from container_magic.spec import Process
@@ -147,17 +148,5 @@ def resolve_user(user: str) -> tuple[int, int]:
     """Return (uid, gid) for Docker's ``UID[:GID]`` or ``NAME[:GROUP]``, names looked up inside the container."""
     if not user:
         return 0, 0
-    name, _, group = user.partition(":")
-    uid, default_gid = _look_up("/etc/passwd", name)
-    return uid, _look_up("/etc/group", group)[0] if group else default_gid
-
-
-def _look_up(database: str, name: str) -> tuple[int, int]:
-    with open(database, encoding="utf-8") as file:
-        for line in file:
-            fields = line.rstrip("\n").split(":")
-            if name in (fields[0], fields[2]):
-                return int(fields[2]), int(fields[3]) if database.endswith("passwd") else 0
-    if name.isdecimal():
-        return int(name), 0
-    raise LookupError(f"no user or group {name!r} in {database}")
+    with open("/etc/passwd", encoding="utf-8") as passwd, open("/etc/group", encoding="utf-8") as group:
+        return look_up(user, passwd.read(), group.read())

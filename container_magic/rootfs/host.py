@@ -50,11 +50,11 @@ def host_tree(prefixes: Iterable[str]) -> HostTree:
     """
     links = tuple((path, os.readlink(path)) for path in SYSTEM_DIRECTORIES if os.path.islink(path))
     environments = _unnested(os.path.realpath(prefix) for prefix in prefixes)
-    stores = [store for store in STORES if any(_inside(path, store) for path in environments)]
+    stores = [store for store in STORES if any(is_inside(path, store) for path in environments)]
     system = [path for path in SYSTEM_DIRECTORIES if os.path.isdir(path) and not os.path.islink(path)]
     plain = [path for path in (*system, *stores) if path not in environments]
     paths = sorted({*plain, *(path for path in environments if path != "/")})
-    nested = {path for path in paths if any(_inside(other, path) for other in paths)}
+    nested = {path for path in paths if any(is_inside(other, path) for other in paths)}
     lowers = tuple(
         Lower(
             path=path,
@@ -82,10 +82,11 @@ def interpreter_prefixes() -> tuple[str, ...]:
     return tuple(dict.fromkeys(prefixes))
 
 
-def _inside(path: str, directory: str) -> bool:
+def is_inside(path: str, directory: str) -> bool:
+    """Whether ``path`` lies below ``directory``, both absolute and in their shortest spelling."""
     return path != directory and path.startswith(directory.rstrip("/") + "/")
 
 
 def _unnested(paths: Iterable[str]) -> list[str]:
     ordered = sorted(set(paths))
-    return [path for path in ordered if not any(_inside(path, other) for other in ordered)]
+    return [path for path in ordered if not any(is_inside(path, other) for other in ordered)]

@@ -19,7 +19,8 @@ from container_magic.linux.mounts import (
     Resize,
     Scratch,
 )
-from container_magic.rootfs.host import VIEW, Lower
+from container_magic.rootfs.host import VIEW, Lower, is_inside
+from container_magic.rootfs.work import Copy, Layer, layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ MASKED = (
     "/sys/devices/virtual/powercap",
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+Operation = MountOp | Layer | Copy
 SCRATCH = f"{VIEW}/mnt"
 NEW_ROOT = f"{SCRATCH}/root"
 EMPTY = f"{VIEW}/empty"
@@ -49,9 +51,9 @@ _BYTES_PER_INODE = 8192
 _FEWEST_INODES = 4096
 
 
-def operations_ahead(lowers: Sequence[Lower], network: str) -> list[MountOp]:
+def operations_ahead(lowers: Sequence[Lower], network: str) -> list[Operation]:
     """Return the mounts that are the same for every container with this kind of network."""
-    operations: list[MountOp] = [
+    operations: list[Operation] = [
         Scratch(),
         Overlay(lowerdir=f"{VIEW}/template", destination="/", name="root"),
     ]
@@ -61,17 +63,20 @@ def operations_ahead(lowers: Sequence[Lower], network: str) -> list[MountOp]:
     return operations
 
 
-def operations_of(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tuple[str, str], ...]) -> list[MountOp]:
+def operations_of(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tuple[str, str], ...]) -> list[Operation]:
     """Return the mounts that ``spec`` asks for, to be done after those of ``operations_ahead``."""
     disk_bytes = spec.root.disk_bytes or 0
     inodes = max(_FEWEST_INODES, disk_bytes // _BYTES_PER_INODE)
-    operations: list[MountOp] = [
+    operations: list[Operation] = [
         Resize(scratch_bytes=disk_bytes, scratch_inodes=inodes, shm_bytes=disk_bytes),
         Files(texts=files),
     ]
-    operations += _user_mounts(spec.mounts)
-    if spec.root.readonly:
-        roots = ("/", *(lower.path for lower in lowers))
+    operations += _user_mounts(spec, lowers)
+    roots = ("/", *(lower.path for lower in lowers)) if spec.root.readonly else ()
+    # what lies on the writable layer is read-only with it
+    layered = [mount for mount in spec.mounts if mount.type in ("overlay", "copy")]
+    roots += tuple(mount.destination for mount in layered if mount.readonly or spec.root.readonly)
+    if roots:
         operations.append(ReadOnly(paths=roots, mounted=True, before_pivot=False))
     return operations
 
@@ -96,7 +101,7 @@ def _present(paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(path for path in paths if os.path.exists(path))
 
 
-def _kernel_file_systems(network: str) -> list[MountOp]:
+def _kernel_file_systems(network: str) -> list[Operation]:
     pts = "newinstance,ptmxmode=0666,mode=0620,max=64"
     # sysfs belongs to a network namespace: without one of its own the container gets a view of the host's, read-only
     sysfs: MountOp = (
@@ -114,22 +119,29 @@ def _kernel_file_systems(network: str) -> list[MountOp]:
     ]
 
 
-def _user_mounts(mounts: Sequence[Mount]) -> list[MountOp]:
+def _user_mounts(spec: ContainerSpec, lowers: Sequence[Lower]) -> list[Operation]:
     """Outer mount points before inner ones, whatever order they were given in."""
     index = 0
-    operations: list[tuple[int, MountOp]] = []
-    for mount in mounts:
+    layers: list[Operation] = []
+    operations: list[tuple[int, Operation]] = []
+    for mount in spec.mounts:
         depth = mount.destination.rstrip("/").count("/")
-        if mount.type == "bind":
-            attach = Attach(index=index, source=mount.source, destination=mount.destination, readonly=mount.readonly)
-            operations.append((depth, attach))
-            index += 1
-        else:
+        if mount.type == "tmpfs":
             operations.append((depth, _tmpfs(mount)))
-    return [operation for _, operation in sorted(operations, key=lambda item: item[0])]
+            continue
+        above = tuple(lower.path for lower in lowers if mount.own and is_inside(lower.path, mount.destination))
+        if mount.type != "bind":
+            others = (other.destination for other in spec.mounts if is_inside(other.destination, mount.destination))
+            layers.append(layer_of(mount, index, spec.process.user, (*above, *others)))
+        attach = Attach(
+            index=index, source=mount.source, destination=mount.destination, readonly=mount.readonly, above=above
+        )
+        operations.append((depth, attach))
+        index += 1
+    return [*layers, *(operation for _, operation in sorted(operations, key=lambda item: item[0]))]
 
 
-def _tmpfs(mount: Mount) -> MountOp:
+def _tmpfs(mount: Mount) -> Filesystem:
     options = [f"mode={mount.mode if mount.mode is not None else 0o1777:o}"]
     if mount.size_bytes is not None:
         options.append(f"size={mount.size_bytes}")

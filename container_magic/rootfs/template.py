@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 
+from container_magic.rootfs.accounts import GROUP, PASSWD
 from container_magic.rootfs.host import HostTree
 from container_magic.rootfs.marker import MARKER, NAME
 
@@ -48,11 +49,6 @@ _ETC = (
 _PRIVATE = "private"  # /etc/ssl/private and its like stay outside
 _LARGEST_FILE_BYTES = 4 * 1024 * 1024
 
-_PASSWD = (
-    "root:x:0:0:root:{home}:{shell}\ndaemon:x:1:1:daemon:/:/usr/sbin/nologin\n"
-    "user:x:1000:1000:user:/home/user:{shell}\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-)
-_GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nuser:x:1000:\nnogroup:x:65534:\n"
 _NSSWITCH = (
     "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n"
 )
@@ -82,8 +78,8 @@ def build_template(root: str, tree: HostTree, owner: int, user_owner: int) -> No
 def _accounts(etc: str, owner: int) -> None:
     shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
     texts = {
-        "passwd": _PASSWD.format(home=HOME, shell=shell),
-        "group": _GROUP,
+        "passwd": PASSWD.format(home=HOME, shell=shell),
+        "group": GROUP,
         "nsswitch.conf": _NSSWITCH,
         "hostname": "",
         "hosts": "",

@@ -28,6 +28,10 @@ def _hint(text: str) -> str:
             "the surrounding container masks parts of /proc: start it with --security-opt systempaths=unconfined "
             "(Docker) or --security-opt unmask=ALL (Podman)"
         )
+    if "--work overlay" in text:
+        return "--work copy makes a copy instead"
+    if "--work copy" in text:
+        return "--work overlay needs no copy, and --disk says how large one may be"
     return "`contain doctor` says what this host can do"
 
 

@@ -122,7 +122,7 @@ class Container:
 
     def _let_go(self) -> None:
         """Copy the mounts, and hand the child its plan."""
-        self._trees = copy_trees(self._plan.spec.mounts, self._standing)
+        self._trees = copy_trees(self._plan, self._standing)
         message = handshake.GO + self._plan.container_id.encode()
         with contextlib.suppress(OSError):  # a child that is dead has said why
             socket.send_fds(self._init.sync, [message], [self._fds["plan"], *self._trees.fds])

@@ -22,15 +22,20 @@ MOST_WAITING = 8
 
 
 def pool_key(spec: ContainerSpec) -> Hashable:
-    """Return what two runs must have in common to use each other's containers.
+    """Return what two runs must have in common to use each other's containers; None = they cannot.
 
     The spec, and what of the host a plan is made of at that moment: the time zone, the files and directories that
-    stand at the paths of volumes, the name servers.
+    stand at the paths of volumes, the name servers. A copy that was made ahead would be one of what once was.
 
     Raises:
         OSError: A volume's source is not there.
     """
-    sources = tuple(_identity(mount.source) for mount in spec.mounts if mount.type == "bind")
+    if spec.work is not None and spec.work.mode == "copy":
+        return None
+    sources: tuple[tuple[int, ...], ...] = tuple(_identity(mount.source) for mount in spec.mounts if mount.source)
+    if spec.work is not None:
+        # names that it hides are those of the moment when it is made
+        sources += ((*_identity(spec.work.path), os.stat(spec.work.path).st_mtime_ns),)
     resolver = _resolver() if spec.network == "host" else None
     return spec, os.environ.get("TZ"), sources, resolver
 

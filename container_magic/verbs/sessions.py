@@ -193,7 +193,7 @@ class _Keeper:
         )
 
 
-_FIXED = ("spec.process", "spec.root", "spec.mounts", "spec.resources", "spec.network", "spec.hostname")
+_FIXED = ("spec.process", "spec.root", "spec.mounts", "spec.work", "spec.resources", "spec.network", "spec.hostname")
 _ALSO = {"spec.resources.cpus": ("spec.resources.cpuset_cpus",)}
 _named: dict[str, _Keeper] = {}
 

@@ -30,7 +30,7 @@ RINGS = (
     ("cgroups", "rootfs", "network"),
     ("host",),
     ("plan",),
-    ("programs",),
+    ("programs", "workdir"),
     ("planner",),
     ("process",),
     ("runtime",),
