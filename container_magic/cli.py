@@ -40,19 +40,6 @@ EXIT_OOM_KILLED = 137
 EXIT_SIGPIPE = 141
 _MOST_COLUMNS = 122
 
-_RUN_HELP = """\
-usage: contain run [OPTIONS] FILE.py [ARG...]
-       contain run [OPTIONS] -c CODE [ARG...]
-       contain run [OPTIONS] -- COMMAND [ARG...]
-
-Run a program in fresh namespaces under limits.
-FILE - reads the code from standard input.
-
-{options}
-Exit status: the program's own; 124 wall or CPU time limit; 125 contain failed;
-126 cannot be invoked; 127 not found; 128+N ended by signal N; 130 interrupted;
-137 memory limit.
-"""
 _VERSION_HELP = "usage: contain version\n\nShow the version.\n"
 
 
@@ -127,10 +114,12 @@ def _completion(words: Sequence[str]) -> int:
 def _answer_shell() -> None:
     from container_magic.kernel.command import completions
     from container_magic.shell_completion import answer
+    from container_magic.verbs.diff import known_ids
     from container_magic.verbs.logs import kept_ids
 
     with contextlib.suppress(ContainError):  # without argcomplete there is nothing to offer
-        answer({name: verb.words for name, verb in VERBS.items()}, kept_ids, completions())
+        names = {"logs": kept_ids, "diff": known_ids}
+        answer({name: verb.words for name, verb in VERBS.items()}, names, completions())
 
 
 def _help() -> str:
@@ -192,6 +181,17 @@ def _logs(words: Sequence[str]) -> int:
     return _say("" if raw else decoder.finish())
 
 
+def _diff(words: Sequence[str]) -> int:
+    from container_magic.display.tables import changes_json, changes_text
+    from container_magic.verbs.diff import HELP, diff, parse_words
+
+    if "--help" in words:
+        return _say(HELP)
+    name, json_format = parse_words(words)
+    text = (changes_json if json_format else changes_text)(diff(name))
+    return _say(f"{text}\n" if text else "")
+
+
 def _self_test(*, json_format: bool) -> int:
     from container_magic.verbs.self_test import outcomes_json, self_test
 
@@ -213,10 +213,11 @@ def _kernel(words: Sequence[str]) -> int:
 
 def _run(words: Sequence[str]) -> int:
     from container_magic.options import from_keywords, help_text, parse_line
+    from container_magic.options.help import RUN_HELP
 
     line = parse_line(words, "cli")
     if line.help:
-        return _say(_RUN_HELP.format(options=help_text("cli")))
+        return _say(RUN_HELP.format(options=help_text("cli")))
     options = from_keywords(line.texts, front="cli")
     spec, code = _program(options, line)
     if options.dry_run:
@@ -440,5 +441,6 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb(summary="show what this host can enforce", main=_doctor, words=("--self-test", "--format")),
     "kernel": Verb(summary="make kernels that run whole notebooks in containers", main=_kernel),
     "logs": Verb(summary="show the whole output of a run that wrote too much", main=_logs, words=("--raw",)),
+    "diff": Verb(summary="show what a session or kernel changed in its files", main=_diff, words=("--format",)),
     "version": Verb(summary="show the version", main=_version),
 }

@@ -300,6 +300,14 @@ def _logs(words: list[str]) -> str:
     return f"{text}\n[all {log.size_bytes:,} bytes are in {log.path}]" if gate.exceeded else text
 
 
+def _diff(words: list[str]) -> str:
+    from container_magic.display.tables import changes_json, changes_text
+    from container_magic.verbs.diff import diff, parse_words
+
+    name, json_format = parse_words(words)
+    return (changes_json if json_format else changes_text)(diff(name))
+
+
 def _version(words: list[str]) -> str:
     from container_magic import __version__
 
@@ -328,6 +336,7 @@ def _stop(words: list[str]) -> str:
 
 
 _VERBS: dict[str, Callable[[list[str]], str]] = {
+    "diff": _diff,
     "doctor": _doctor,
     "kernel": _kernel,
     "logs": _logs,
@@ -371,6 +380,10 @@ def _verb_words(verb: str, last: str) -> list[str]:
         return ["json"] if last == "--format" else ["--format", "--self-test"]
     if verb == "kernel":
         return ["install", "list", "remove"] if last == "kernel" else []
+    if verb == "diff":
+        from container_magic.verbs.diff import known_ids
+
+        return ["json"] if last == "--format" else ["--format", *known_ids()]
     if verb == "logs":
         from container_magic.verbs.logs import kept_ids
 

@@ -48,13 +48,15 @@ class KernelWord:
 
 
 def answer(
-    verbs: Mapping[str, tuple[str, ...]], names: Names, kernel_words: Mapping[str, KernelWord] | None = None
+    verbs: Mapping[str, tuple[str, ...]],
+    names: Mapping[str, Names],
+    kernel_words: Mapping[str, KernelWord] | None = None,
 ) -> None:
     """Tell the shell what may stand at its cursor, and end the process.
 
     Args:
         verbs: The verbs, and the words that each but ``run`` takes.
-        names: Gives the containers that have a log.
+        names: What gives the containers that a verb can name, by verb.
         kernel_words: What may stand behind ``kernel``.
 
     Raises:
@@ -71,10 +73,10 @@ def answer(
         if verb == "run":
             _add_options(below, "cli")
             _with(below.add_argument("rest", nargs="*"), argcomplete.FilesCompleter())
-        elif verb == "logs":
-            _with(below.add_argument("id", nargs="?"), lambda **_: list(names()))
         elif verb == "kernel":
             _add_kernel(below, kernel_words or {})
+        elif verb in names:
+            _with(below.add_argument("id", nargs="?"), _listing(names[verb]))
     argcomplete.autocomplete(parser, always_complete_options="long")
 
 
@@ -111,6 +113,10 @@ def _add_kernel(parser: argparse.ArgumentParser, words: Mapping[str, KernelWord]
 
 def _completer(option: Option) -> Callable[..., list[str]]:
     return lambda prefix, **_: value_words(option, prefix)
+
+
+def _listing(names: Names) -> Callable[..., list[str]]:
+    return lambda **_: list(names())
 
 
 def _with(action: argparse.Action, completer: Any) -> None:

@@ -161,6 +161,11 @@ class ContainerSpec:
     best_effort: bool = False
     explicit: tuple[str, ...] = ()
 
+    @property
+    def shows_changes(self) -> bool:
+        """Whether the supervisor is to know what is written on the writable layer."""
+        return self.root.list_changes or self.process.session
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         return dataclasses.asdict(self)

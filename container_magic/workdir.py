@@ -57,9 +57,9 @@ def hidden_mounts(spec: ContainerSpec) -> tuple[Downgrade, ...]:
     return (
         Downgrade(
             name="work",
-            asked=f"everything below {found[0].source}",
-            got=f"without what is mounted at {', '.join(points[:_SHOWN])}{more}",
-            reason="an overlay shows one file system; --volume shows another one below it",
+            asked=f"what is mounted at {', '.join(points[:_SHOWN])}{more}",
+            got="directories as they are below it",
+            reason="an overlay shows one file system; --volume shows another one in it",
         ),
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from container_magic.display.text import human_bytes, human_seconds
 
 if TYPE_CHECKING:
+    from container_magic.verbs.diff import Changes
     from container_magic.verbs.doctor import Check
     from container_magic.verbs.sessions import SessionInfo
 
@@ -28,6 +29,19 @@ def checks_json(checks: Sequence[Check]) -> str:
     """Return the checks of ``contain doctor`` as a JSON list of objects."""
     fields = ("name", "ok", "detail", "remedy")
     return json.dumps([{field: getattr(check, field) for field in fields} for check in checks], indent=2)
+
+
+def changes_text(changes: Changes) -> str:
+    """Return what a container has changed as Docker's diff shows it, a line each."""
+    lines = [f"{kind} {path}" for kind, path in changes.changes]
+    return "\n".join(lines if changes.complete else [*lines, "... and more, which was not looked at"])
+
+
+def changes_json(changes: Changes) -> str:
+    """Return what a container has changed as a JSON object."""
+    listed = [{"kind": kind, "path": path} for kind, path in changes.changes]
+    about = {"container_id": changes.container_id, "running": changes.running, "complete": changes.complete}
+    return json.dumps({**about, "changes": listed}, indent=2)
 
 
 def sessions_text(sessions: Sequence[SessionInfo]) -> str:

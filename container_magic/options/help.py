@@ -6,6 +6,19 @@ from container_magic.options.for_kernel import default_of
 from container_magic.options.option import Front, Option
 from container_magic.options.table import options_of
 
+RUN_HELP = """\
+usage: contain run [OPTIONS] FILE.py [ARG...]
+       contain run [OPTIONS] -c CODE [ARG...]
+       contain run [OPTIONS] -- COMMAND [ARG...]
+
+Run a program in fresh namespaces under limits.
+FILE - reads the code from standard input.
+
+{options}
+Exit status: the program's own; 124 wall or CPU time limit; 125 contain failed;
+126 cannot be invoked; 127 not found; 128+N ended by signal N; 130 interrupted;
+137 memory limit.
+"""
 _COLUMN = 28
 _WIDTH = 79
 _UNBREAKABLE = "\x1f"

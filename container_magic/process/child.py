@@ -149,7 +149,7 @@ class _Setup:
             os.close(fd)
 
     def exchange_the_root(self) -> None:
-        if self.spec.root.list_changes or self.spec.process.session:
+        if self.spec.shows_changes:
             layers = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             socket.send_fds(self.own.sync, [handshake.LAYER], [layers])
             os.close(layers)

@@ -157,8 +157,15 @@ class Copy:
             os.close(reader)
 
     def _finish(self, fd: int, status: os.stat_result) -> None:
-        """Set owner, mode and time; set-user-ID bits stay behind."""
-        os.fchown(fd, *self.owner)
+        """Set owner, mode and time; set-user-ID bits stay behind.
+
+        What the container's user may read becomes that user's own; what not, a copy must not open either.
+        """
+        uid, gid = self.owner
+        needed = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
+        allowed = status.st_mode if status.st_gid != gid else status.st_mode | status.st_mode >> 3
+        readable = status.st_uid == uid or allowed & needed == needed
+        os.fchown(fd, *(self.owner if readable else (status.st_uid, status.st_gid)))
         os.fchmod(fd, stat.S_IMODE(status.st_mode) & 0o777)
         os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
 

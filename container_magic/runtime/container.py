@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from container_magic.cgroups import CgroupManager, open_manager
 from container_magic.cgroups.none import NoCgroupManager
-from container_magic.errors import ContainError, InternalError, StateError
+from container_magic.errors import ContainError, InternalError, OptionError, StateError
 from container_magic.events import Created, Deleted, Exited, Failed, Started, to_dict
 from container_magic.plan import Plan
 from container_magic.process import handshake
 from container_magic.process.interpreter import main_path
-from container_magic.rootfs.changes import Layers
+from container_magic.rootfs.changes import Layers, Place
+from container_magic.rootfs.work import UPPER
 from container_magic.runtime.clone import HANDED_OVER, Child, adopt, clone_child
 from container_magic.runtime.collect import Collector, RootHandle
 from container_magic.runtime.connection import Connection, Order
+from container_magic.runtime.control import Control
 from container_magic.runtime.high_mark import HighMark
 from container_magic.runtime.measure import Gauge
+from container_magic.runtime.records import write_record
 from container_magic.runtime.session_watch import SessionWatcher
 from container_magic.runtime.shortage import Shortages
 from container_magic.runtime.state import StateDirectory
@@ -58,6 +63,7 @@ class Container:
         self._child: Child | None = None
         self._trees = Trees()
         self._layers: Layers | None = None
+        self._control: Control | None = None
         self._run = 0
         self._order: Order | None = None
         self._root: RootHandle | None = None
@@ -99,10 +105,10 @@ class Container:
             self._make_cgroup()
         self._let_in()
         init = self._init
-        layers = self._plan.spec.root.list_changes
+        layers = self._plan.spec.shows_changes
         self._connection.await_ready(init.start, init.sync, init.pidfd, _SETUP_SECONDS, layers=layers)
         if self._connection.layers_fd is not None:
-            self._layers = Layers(self._connection.layers_fd, self._plan.lowers)
+            self._layers = Layers(self._connection.layers_fd, self._plan.lowers, self._work_place())
             self._connection.layers_fd = None
         self._mark("setup")
         self.waited = not self._connection.asked()
@@ -165,6 +171,9 @@ class Container:
             raise StateError("the source of a volume was removed after the container was created")
         if self._layers is not None:
             self._layers.begin()
+        if self._plan.spec.process.session and self._state is not None:
+            with contextlib.suppress(OSError):  # it can do without, and nobody can ask it then
+                self._control = Control(self._state.fileno(), self._answer)
         if order.globs:
             self._root = RootHandle(self._init.pid)
         self._running = True
@@ -212,6 +221,7 @@ class Container:
             slot=init.slot if plan.spec.process.shell != "script" else None,
             shortages=Shortages(gauge, init.pid, plan.spec.root.disk_bytes),
             high_mark=_high_mark(plan, gauge),
+            control=self._control,
         )
         dead = watcher.run(self._begun, lambda: self._write_state("running"))
         if dead:
@@ -222,13 +232,46 @@ class Container:
             self._count(gauge)
             dead = True
         self._running = False
-        if self._layers is not None:
-            own = os.fsencode(main_path(plan.spec.process.args)) if plan.spec.process.kind == "python" else b""
-            self._connection.send(self._layers.changes(own))
+        if self._layers is not None and plan.spec.root.list_changes:
+            self._connection.send(self._layers.changes(self._own_file()))
         self._collect()
         self._connection.send(*watcher.last_events())
         if dead:
             self._forget_child()
+
+    def _own_file(self) -> bytes:
+        """Return the file that the runtime itself may have written after the start."""
+        process = self._plan.spec.process
+        return os.fsencode(main_path(process.args)) if process.kind == "python" else b""
+
+    def _work_place(self) -> Place | None:
+        """Return the layer that ``--work`` has on the writable layer."""
+        shown = [mount for mount in self._plan.spec.mounts if mount.source]
+        for number, mount in enumerate(shown):
+            if mount.type in ("overlay", "copy"):
+                lower = self._trees.fds[number] if mount.type == "overlay" else ""
+                return Place(name=UPPER, path=os.fsencode(mount.destination), lower=lower)
+        return None
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer another process of this user.
+
+        Raises:
+            OptionError: It asks for what there is not.
+        """
+        if request.get("op") != "diff" or self._layers is None:
+            raise OptionError(f"a container's supervisor does not know {str(request.get('op'))[:40]!r}")
+        return dataclasses.asdict(self._layers.diff(self._own_file()))
+
+    def _keep_record(self) -> None:
+        """Leave word of what a session has changed; nobody is left who could change more."""
+        if self._control is None or self._layers is None:
+            return
+        self._control.close()
+        if "records" in self._fds:
+            diff = self._layers.diff(self._own_file())
+            with contextlib.suppress(OSError):  # it is a comfort
+                write_record(self._fds["records"], self._plan.container_id, diff.changes, complete=diff.complete)
 
     def _collect(self) -> None:
         """Hand over the files that were asked for; every process of the container is dead."""
@@ -258,7 +301,7 @@ class Container:
         if self._running:
             self._kill()
             self._connection.send(Exited(exit_signal=signal.SIGKILL))
-        for step in (self._kill, self._reap, self._cgroup.delete, self._remove_state):
+        for step in (self._kill, self._reap, self._keep_record, self._cgroup.delete, self._remove_state):
             try:
                 step()
             except (ContainError, OSError) as error:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from container_magic.report import dropped_marker
+from container_magic.runtime.state_home import open_state_directory, state_directory
 
 KEPT_LOGS = 20
 KEPT_BYTES = 1024**3
@@ -36,20 +37,7 @@ class Log:
 
 def log_directory() -> str:
     """Return where logs are; empty where this user has no directory for state."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    if not state.startswith("/"):
-        home = os.path.expanduser("~")
-        if not home.startswith("/") or not _is_own(home):  # sudo keeps HOME: nothing of root's belongs there
-            return ""
-        state = f"{home}/.local/state"
-    return f"{state}/container_magic/logs"
-
-
-def _is_own(path: str) -> bool:
-    try:
-        return os.stat(path).st_uid == os.geteuid()
-    except OSError:
-        return False
+    return state_directory("logs")
 
 
 def kept_logs() -> list[Log]:
@@ -134,19 +122,12 @@ class OutputLog:
         self._held.clear()
 
     def _open(self, container_id: str) -> None:
-        directory = log_directory()
-        if not directory:
-            raise FileNotFoundError("no directory for state")
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        folder = open_state_directory("logs")
         try:
-            if os.fstat(folder).st_uid != os.geteuid():
-                raise PermissionError(f"{directory} is another user's")
-            os.fchmod(folder, 0o700)
             name = f"{container_id}.log"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._fd = os.open(name, flags, 0o600, dir_fd=folder)
-            self._path = f"{directory}/{name}"
+            self._path = f"{log_directory()}/{name}"
         finally:
             os.close(folder)
 

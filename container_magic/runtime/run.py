@@ -396,7 +396,7 @@ class Run:
             if self._stem is not None:
                 self._stem.reap()
             return
-        size = self._request.warm
+        size = self._request.warm if self._key is not None else 0
         missing = self._zygote.pool.put(self._key, self._worker, size)
         with contextlib.suppress(ContainError):  # what goes wrong with the next container is not this one's affair
             for _ in range(missing):

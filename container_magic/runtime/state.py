@@ -30,6 +30,10 @@ class StateDirectory:
             self._fd = os.open(container_id, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=runtime_fd)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+    def fileno(self) -> int:
+        """Return the directory's descriptor."""
+        return self._fd
+
     def write_cgroups(self, paths: Sequence[str]) -> None:
         """Write where the container's groups will be, before they are made."""
         fd = os.open(CGROUPS, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._fd)

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from container_magic.events import CodeError, Event, Exited, Interrupted, LimitName, LimitReached, MemoryHigh, Sampled
 from container_magic.linux import syscalls
@@ -23,6 +23,9 @@ from container_magic.runtime.high_mark import HighMark
 from container_magic.runtime.measure import Gauge
 from container_magic.runtime.shortage import Shortages
 from container_magic.spec import Watch
+
+if TYPE_CHECKING:
+    from container_magic.runtime.control import Control
 
 _HIGH_DELAY_SECONDS = 2.0
 """cgroup v2 puts who passes ``memory.high`` to sleep, up to so long, deaf to all but SIGKILL."""
@@ -48,10 +51,12 @@ class Watcher:
         slot: mmap.mmap | None = None,
         shortages: Shortages | None = None,
         high_mark: HighMark | None = None,
+        control: Control | None = None,
     ) -> None:
         self._high_mark = high_mark
         self._high_seen = False
         self._shortages = shortages
+        self._control = control
         self._run = run
         self._slot = slot
         self._watch = watch
@@ -89,6 +94,8 @@ class Watcher:
         poll = select.poll()
         for fd in (self._connection.socket, self._connection.wakeup, self._pidfd, self._sync):
             poll.register(fd, select.POLLIN)
+        if self._control is not None:
+            poll.register(self._control, select.POLLIN)
         client = self._connection.socket.fileno()
         alarm = self._high_mark.alarm if self._high_mark is not None else None
         if alarm is not None:
@@ -120,6 +127,8 @@ class Watcher:
                 self._connection.check_wakeup()
             if self._high_mark is not None and alarm is not None and alarm[0] in ready:
                 self._high_mark.heard()
+            if self._control is not None and self._control.fileno() in ready:
+                self._control.serve()
 
     def _begin(self, begun: float) -> None:
         self._begun = begun

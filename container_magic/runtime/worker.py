@@ -13,6 +13,7 @@ from container_magic.errors import ContainError, InternalError
 from container_magic.events import Created, Deleted, Event, Exited, Failed, from_dict
 from container_magic.plan import Plan
 from container_magic.process import handshake
+from container_magic.runtime.records import open_records, wants_record
 
 if TYPE_CHECKING:
     from container_magic.runtime.client import Zygote
@@ -45,6 +46,9 @@ class Worker:
         self.socket, theirs = socket.socketpair()
         plan_fd = handshake.memory_file("plan", handshake.dump_plan(plan))
         fds = {"client": theirs.fileno(), "plan": plan_fd, **(child or {})}
+        records_fd = open_records() if wants_record(plan.spec) else None
+        if records_fd is not None:
+            fds["records"] = records_fd
         try:
             zygote.request(plan.spec.network, fds, keep=keep)
         except BaseException:
@@ -53,6 +57,8 @@ class Worker:
         finally:
             theirs.close()
             os.close(plan_fd)
+            if records_fd is not None:
+                os.close(records_fd)
         self.socket.setblocking(False)
 
     def start(self, fds: Sequence[int], globs: Sequence[str] = ()) -> None:

@@ -19,6 +19,15 @@ and error stand as they came, escape sequences reduced to colours.
   --raw  the bytes as they were written: what a program writes can make a terminal do more than show text
 """
 
+HELP = """\
+usage: contain logs [--raw] [ID]
+
+Show the whole output of a run that wrote more than --max-output; without ID, of the last such run. Standard output
+and error stand as they came, escape sequences reduced to colours.
+
+  --raw  the bytes as they were written: what a program writes can make a terminal do more than show text
+"""
+
 
 def parse_words(words: Sequence[str]) -> tuple[str, bool]:
     """Return the container that ``logs WORDS`` names (empty: the last one), and whether ``--raw`` was given.

@@ -126,7 +126,10 @@ def test_bad_words_are_refused_in_one_line_and_nothing_starts(verb, capfd, words
     ("words", "message"),
     [
         (["rnu"], "unknown verb 'rnu'; did you mean contain run?"),
-        (["frobnicate"], "unknown verb 'frobnicate'; accepted: run, doctor, kernel, logs, version, --help, --version"),
+        (
+            ["frobnicate"],
+            "unknown verb 'frobnicate'; accepted: run, doctor, kernel, logs, diff, version, --help, --version",
+        ),
         (["--verson"], "unknown option '--verson'; did you mean contain --version?"),
         (["version", "x"], "unexpected argument 'x'; accepted: no argument"),
         (
