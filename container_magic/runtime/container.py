@@ -267,11 +267,11 @@ class Container:
         """Leave word of what a session has changed; nobody is left who could change more."""
         if self._control is None or self._layers is None:
             return
-        self._control.close()
         if "records" in self._fds:
             diff = self._layers.diff(self._own_file())
             with contextlib.suppress(OSError):  # it is a comfort
                 write_record(self._fds["records"], self._plan.container_id, diff.changes, complete=diff.complete)
+        self._control.close()  # after that: whoever asks in vain finds the record
 
     def _collect(self) -> None:
         """Hand over the files that were asked for; every process of the container is dead."""

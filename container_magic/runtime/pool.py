@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from container_magic.runtime.worker import Worker
 from container_magic.spec import ContainerSpec
+from container_magic.workdir import homes
 
 MOST_WAITING = 8
 """Containers that wait in all of one zygote's pools; the least recently used go first."""
@@ -34,8 +35,9 @@ def pool_key(spec: ContainerSpec) -> Hashable:
         return None
     sources: tuple[tuple[int, ...], ...] = tuple(_identity(mount.source) for mount in spec.mounts if mount.source)
     if spec.work is not None:
-        # names that it hides are those of the moment when it is made
-        sources += ((*_identity(spec.work.path), os.stat(spec.work.path).st_mtime_ns),)
+        # the names that are hidden in a home are those of the moment when the container is made
+        written = (os.stat(spec.work.path).st_mtime_ns,) if spec.work.path in homes() else ()
+        sources += ((*_identity(spec.work.path), *written),)
     resolver = _resolver() if spec.network == "host" else None
     return spec, os.environ.get("TZ"), sources, resolver
 

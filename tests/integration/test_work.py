@@ -9,11 +9,14 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE_SECONDS, waiting
 
 import container_magic as cm
+from container_magic.runtime import client
 
 MODES = ("ro", "overlay", "copy")
 WRITABLE = ("overlay", "copy")
@@ -328,10 +331,16 @@ class TestWaiting:
             reports.append(run("import os; print(open('notes.txt').read(), len(os.listdir()))", work=mode, warm=1))
         assert [report.stdout for report in reports] == ["first 4\n", "second 5\n", "third 6\n"]
 
-    def test_second_run_is_warm(self, run, here):
-        """An overlay can wait."""
+    def test_overlay_waits_also_when_files_come_and_go(self, run, here):
+        """The identity of the directory counts, not what is in it."""
+        client.shutdown()
         run("pass", work="overlay", warm=1)
-        assert run("pass", work="overlay", warm=1).start == "warm"
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not waiting() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (here / "another.txt").touch()
+        report = run("import os; print(len(os.listdir()))", work="overlay", warm=1)
+        assert (report.start, report.stdout) == ("warm", "4\n")
 
     @pytest.mark.parametrize("mode", ["ro", "overlay"])
     def test_directory_in_the_place_of_another_is_shown(self, inside, here, mode, monkeypatch):
