@@ -269,3 +269,85 @@ def test_snapshot_of_an_ordinary_users_notebook(package):
     if finished.returncode == 77:
         pytest.skip(f"{SYSTEM_PYTHON} cannot use this environment's IPython")
     assert finished.stdout.splitlines() == ["[1, 2, 3] ['0', '0', '1'] []", "[1, 2] OK"], finished.stderr
+
+
+@pytest.fixture
+def project():
+    """Make a directory of the ordinary user's."""
+    path = Path(tempfile.mkdtemp(prefix="container_magic-project-", dir="/tmp"))
+    (path / "data").mkdir()
+    (path / "file").write_text("the host's")
+    for place in (path, path / "data", path / "file"):
+        os.chown(place, NOBODY, NOBODY)
+    (path / "file").chmod(0o600)
+    yield path
+    shutil.rmtree(path)
+
+
+_WRITE = """
+    import os
+    print(os.getcwd(), open("file").read())
+    open("file", "w").write("changed")
+    open("data/new", "w")
+    print(open("file").read(), os.listdir("data"))
+"""
+
+
+@pytest.mark.parametrize("mode", ["overlay", "copy"])
+def test_work_directory_is_the_users_own_inside_and_stays_as_it_is(as_user, project, mode):
+    """The files belong to the container's root, who is the caller."""
+    report = as_user(textwrap.dedent(_WRITE), at=project, best_effort=True, work=mode)
+    assert report["stdout"].splitlines() == [f"{project} the host's", "changed ['new']"], report
+    assert report["downgrades"] == [one for one in report["downgrades"] if one["name"] != "work"]
+    assert ((project / "file").read_text(), list((project / "data").iterdir())) == ("the host's", [])
+
+
+def test_work_directory_with_mounts_in_it_cannot_have_an_overlay(as_user, project):
+    """The kernel gives a user the whole or nothing; a copy has what is mounted, too."""
+    before = f"mount -t tmpfs tmpfs {project}/data; echo x > {project}/data/deep; chown {NOBODY} {project}/data"
+    refused = as_user("print(1)", at=project, before=before, best_effort=True, work="overlay")
+    assert refused["error"] == "HostError"
+    assert "no overlay can lie over" in refused["message"]
+    assert "--work copy" in refused["hint"]
+    source = "import os; print(os.listdir('data'))"
+    for mode in ("copy", "ro"):
+        report = as_user(source, at=project, before=before, best_effort=True, work=mode)
+        assert report["stdout"] == "['deep']\n", report
+
+
+def test_work_directory_on_a_stack_of_overlays_cannot_have_another(as_user, project):
+    """Two are the most that the kernel takes; a copy is none."""
+    before = f"""
+        mount -t tmpfs tmpfs /mnt
+        mkdir /mnt/u1 /mnt/w1 /mnt/m1 /mnt/u2 /mnt/w2 /mnt/m2
+        chown {NOBODY}:{NOBODY} /mnt/u1 /mnt/u2
+        mount -t overlay overlay -o lowerdir={project},upperdir=/mnt/u1,workdir=/mnt/w1 /mnt/m1
+        mount -t overlay overlay -o lowerdir=/mnt/m1,upperdir=/mnt/u2,workdir=/mnt/w2 /mnt/m2
+    """
+    one = as_user(textwrap.dedent(_WRITE), at="/mnt/m1", before=before, best_effort=True, work="overlay")
+    assert one["stdout"].splitlines() == ["/mnt/m1 the host's", "changed ['new']"], one
+    refused = as_user("print(1)", at="/mnt/m2", before=before, best_effort=True, work="overlay")
+    assert "a stack of overlays" in refused["message"]
+    assert "--work copy" in refused["hint"]
+    report = as_user(textwrap.dedent(_WRITE), at="/mnt/m2", before=before, best_effort=True, work="copy")
+    assert report["stdout"].splitlines() == ["/mnt/m2 the host's", "changed ['new']"], report
+
+
+@pytest.mark.parametrize("mode", ["ro", "overlay", "copy"])
+def test_work_directory_that_the_user_may_not_read_is_refused(as_user, project, mode):
+    """Another's, closed to others; with the mode."""
+    os.chown(project, 0, 0)
+    project.chmod(0o711)
+    refused = as_user("print(1)", at=project, best_effort=True, work=mode)
+    assert (refused["error"], refused["hint"][:10]) == ("HostError", "chmod o+rx"), refused
+    assert f"may not read {project} (mode 0711)" in refused["message"]
+
+
+def test_copy_names_the_file_that_cannot_be_read(as_user, project):
+    """Nothing runs with half of the files; an overlay shows what can be read."""
+    os.chown(project / "file", 0, 0)
+    refused = as_user("print(1)", at=project, best_effort=True, work="copy")
+    assert f"{project}/file: Permission denied" in refused["message"]
+    assert "--work overlay" in refused["hint"]
+    report = as_user("import os; print(os.listdir())", at=project, best_effort=True, work="overlay")
+    assert "'file'" in report["stdout"]
