@@ -92,7 +92,7 @@ class Layers:
             if self._differs(entry) and entry.path != own and not entry.directory:
                 found.append((entry.path, entry.deleted))
         if walk.complete:
-            found += [(path, True) for path in self._gone(seen) if not self._before[path].directory]
+            found += [(path, True) for path in sorted(self._gone(seen)) if not self._before[path].directory]
         first = found[:MOST_NAMES]
         return FilesChanged(
             count=len(found),

@@ -223,6 +223,28 @@ class TestWriting:
         assert mode == "ro" or "mmap" in tried  # it does write, somewhere else
         assert tree(here) == before
 
+    @pytest.mark.parametrize("mode", WRITABLE)
+    def test_sockets_and_pipes_of_the_host_lead_nowhere(self, inside, here, mode):
+        """What has one of the names inside is another thing than on the host, or is not there."""
+        os.mkfifo(here / "pipe", 0o666)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("socket")
+            os.chmod("socket", 0o666)
+            listener.listen()
+            reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                found = inside(
+                    """
+                    import os, socket
+                    connected = error_of(socket.socket(socket.AF_UNIX).connect, "socket")
+                    answer([connected, error_of(os.open, "pipe", os.O_WRONLY | os.O_NONBLOCK)])
+                    """,
+                    work=mode,
+                )
+            finally:
+                os.close(reader)
+        assert found == (["ECONNREFUSED", "ENXIO"] if mode == "overlay" else ["ENOENT", "ENOENT"])
+
     @pytest.mark.root
     @pytest.mark.parametrize("mode", MODES)
     def test_no_mount_inside_is_a_writable_one_of_the_host(self, inside, here, mode):

@@ -1,13 +1,14 @@
 """What changed in upper layers: counted and named whatever stands there."""
 
 import os
+import shutil
 
 import pytest
 
 from container_magic.events import FilesChanged, from_dict, to_dict
 from container_magic.report import RunReport, fold
 from container_magic.rootfs import changes
-from container_magic.rootfs.changes import Layers
+from container_magic.rootfs.changes import Diff, Layers, Place
 from container_magic.rootfs.host import Lower
 
 
@@ -114,3 +115,91 @@ def test_changes_stand_in_the_report(layers, upper):
     assert "files       12 changed\n            /00\n" in text
     assert "            and 2 more\n" in text
     assert "files" not in report_full(fold([]))
+
+
+class TestDiff:
+    """Docker's letters: added, changed, deleted, against what lies below and what was there before the code ran."""
+
+    @pytest.fixture
+    def below(self, tmp_path_factory):
+        """Make the directory that lies below the working directory's layer."""
+        path = tmp_path_factory.mktemp("below")
+        (path / "kept").mkdir()
+        for name in ("kept/file", "replaced"):
+            (path / name).touch()
+        return path
+
+    @pytest.fixture
+    def work(self, upper, below):
+        """Return layers with one of a working directory."""
+        (upper / "upper-here").mkdir()
+        place = Place(name="upper-here", path=b"/home/u/project", lower=str(below))
+        made = Layers(os.open(upper, os.O_RDONLY | os.O_DIRECTORY), [], place)
+        yield made
+        made.close()
+
+    def test_what_lies_below_tells_added_from_changed(self, upper, work):
+        """With the directories on the way, up to where the layer is mounted."""
+        work.begin()
+        (upper / "upper-here/kept").mkdir()
+        for name in ("kept/file", "kept/new", "replaced"):
+            (upper / "upper-here" / name).touch()
+        (upper / "upper-root/srv").mkdir()
+        (upper / "upper-root/srv/x").touch()
+        assert work.diff() == Diff(
+            changes=(
+                ("C", "/home/u/project"),
+                ("C", "/home/u/project/kept"),
+                ("C", "/home/u/project/kept/file"),
+                ("A", "/home/u/project/kept/new"),
+                ("C", "/home/u/project/replaced"),
+                ("A", "/srv"),
+                ("A", "/srv/x"),
+            ),
+            complete=True,
+        )
+
+    @pytest.mark.root
+    def test_whiteouts_are_deleted_unless_they_were_there_before(self, upper, work):
+        """What a home hides was never there."""
+        for name in (".ssh", ".netrc"):
+            os.mknod(upper / "upper-here" / name, 0o020600, os.makedev(0, 0))
+        work.begin()
+        os.mknod(upper / "upper-here/replaced", 0o020600, os.makedev(0, 0))
+        (upper / "upper-here/.ssh").unlink()
+        (upper / "upper-here/.ssh").mkdir()
+        (upper / "upper-here/.netrc").unlink()
+        os.mknod(upper / "upper-here/.netrc", 0o020600, os.makedev(0, 0))
+        assert work.diff().changes == (
+            ("C", "/home/u/project"),
+            ("A", "/home/u/project/.ssh"),
+            ("D", "/home/u/project/replaced"),
+        )
+
+    def test_files_of_a_copy_that_are_gone_were_deleted(self, upper, work):
+        """Nothing lies below one; of a directory that is gone the directory is named."""
+        copy = upper / "upper-here"
+        (copy / "directory/deep").mkdir(parents=True)
+        (copy / "directory/deep/file").touch()
+        (copy / "file").touch()
+        (copy / "written").touch()
+        work.begin()
+        shutil.rmtree(copy / "directory")
+        (copy / "file").unlink()
+        (copy / "written").write_text("x")
+        assert work.diff().changes == (
+            ("C", "/home/u/project"),
+            ("D", "/home/u/project/directory"),
+            ("D", "/home/u/project/file"),
+            ("C", "/home/u/project/written"),
+        )
+        assert work.changes().deleted == ("/home/u/project/directory/deep/file", "/home/u/project/file")
+
+    def test_characters_are_bounded(self, upper, work, monkeypatch):
+        """What is not listed is said."""
+        work.begin()
+        for number in range(10):
+            (upper / f"upper-here/{number}").touch()
+        monkeypatch.setattr(changes, "MOST_CHARACTERS", 60)
+        found = work.diff()
+        assert (len(found.changes), found.complete) == (3, False)
