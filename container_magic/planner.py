@@ -24,7 +24,7 @@ from container_magic.plan import Plan, Substitutes
 from container_magic.programs import check_language
 from container_magic.rootfs.host import Lower, interpreter_prefixes
 from container_magic.spec import ContainerSpec, DeviceRate, Mount, Resources, Rlimit
-from container_magic.workdir import hidden_mounts, with_work
+from container_magic.workdir import with_work
 
 MIB = 1024 * 1024
 _LARGEST_DEFAULT_DISK = 512 * MIB
@@ -48,7 +48,7 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
     """
     _check_mounts(spec.mounts)
     _check_user(spec, features)
-    spec = with_work(spec, lowers)
+    spec, missing = with_work(spec, lowers, rootless=features.rootless)
     resources = _default_memory(_resolve_devices(spec.resources), spec, features)
     _check_cpus(resources, spec, features)
     check_high(resources.memory_high_bytes, resources.memory_bytes)
@@ -79,7 +79,7 @@ def make_plan(spec: ContainerSpec, features: HostFeatures, lowers: Sequence[Lowe
             f"{base}/container_magic-{container_id}" for base in dict.fromkeys(features.cgroups.bases.values())
         ),
         limits=(*assessment.limits, *_own_limits(resolved, assessment)),
-        downgrades=(*downgrades, *hidden_mounts(resolved)),
+        downgrades=(*downgrades, *missing),
         substitutes=substitutes,
     )
 

@@ -447,7 +447,7 @@ class TestPlaces:
 
     def test_volume_at_the_same_place_is_refused(self, run, here, tmp_path):
         """Two things cannot be there."""
-        with pytest.raises(cm.OptionError, match="something else is to be mounted"):
+        with pytest.raises(cm.OptionError, match="something else is to be mounted there"):
             run("pass", work="ro", volume=f"{tmp_path}:{here}")
 
     @pytest.mark.parametrize("mode", ["ro", "overlay"])
