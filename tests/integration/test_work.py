@@ -44,6 +44,14 @@ def tree(path):
     return found
 
 
+def until_one_waits():
+    """Wait until a container stands ready for the next run."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not waiting():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 class TestWhatIsSeen:
     """Files, place and working directory."""
 
@@ -357,9 +365,7 @@ class TestWaiting:
         """The identity of the directory counts, not what is in it."""
         client.shutdown()
         run("pass", work="overlay", warm=1)
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not waiting() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until_one_waits()
         (here / "another.txt").touch()
         report = run("import os; print(len(os.listdir()))", work="overlay", warm=1)
         assert (report.start, report.stdout) == ("warm", "4\n")
@@ -368,7 +374,9 @@ class TestWaiting:
     def test_directory_in_the_place_of_another_is_shown(self, inside, here, mode, monkeypatch):
         """No container that waits with the old one is used."""
         code = "answer(open('notes.txt').read())"
+        client.shutdown()
         assert inside(code, work=mode, warm=1) == "the host's"
+        until_one_waits()
         here.rename(here.with_name("old"))
         here.mkdir()
         (here / "notes.txt").write_text("another")
