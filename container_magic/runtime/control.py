@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+import stat
 from collections.abc import Callable
 from typing import Any
 
@@ -55,8 +56,9 @@ class Control:
         with contextlib.ExitStack() as stack:
             for fd in fds:
                 stack.callback(os.close, fd)
-            if len(fds) == 1 and len(data) <= MOST_REQUEST_BYTES:
-                with contextlib.suppress(OSError):  # whoever asked is gone, or gave no socket
+            is_whole = len(fds) == 1 and len(data) <= MOST_REQUEST_BYTES
+            if is_whole and stat.S_ISSOCK(os.fstat(fds[0]).st_mode):
+                with contextlib.suppress(OSError):  # whoever asked is gone
                     self._reply(fds[0], self._outcome(data))
 
     def _outcome(self, data: bytes) -> dict[str, Any]:

@@ -228,6 +228,8 @@ class TestAsking:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         null = os.open("/dev/null", os.O_RDWR)
         ours, theirs = pair()
+        supervisor = json.loads((directory / "state.json").read_text())["supervisor_pid"]
+        open_before = len(os.listdir(f"/proc/{supervisor}/fd"))
         try:
             for data, fds in [
                 (b"{}", []),
@@ -257,6 +259,7 @@ class TestAsking:
             ask(container_id, {"op": "frobnicate"})
         assert one.run("print(1)").stdout == "1\n"
         assert changes_of(container_id) == []
+        assert len(os.listdir(f"/proc/{supervisor}/fd")) == open_before
 
     def test_completion_offers_what_can_be_asked(self, session):
         """Short ids, those that live first."""
