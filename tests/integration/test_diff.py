@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEFAULTS, PATIENCE_SECONDS, state_directories
+from conftest import DEFAULTS
+from leftovers import PATIENCE_SECONDS, state_directories
 
 import container_magic as cm
 from container_magic.process.handshake import pair

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE_SECONDS, waiting
+from leftovers import PATIENCE_SECONDS, waiting
 
 import container_magic as cm
 from container_magic.runtime import client
