@@ -129,6 +129,7 @@ class KernelSide:
     def close(self) -> None:
         """Close the sockets."""
         self._sockets["shell"].disable_monitor()
+        self.breaks.close(linger=0)
         for socket in self._sockets.values():
             socket.close()
         for fd in self._inodes.values():

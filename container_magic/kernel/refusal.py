@@ -35,7 +35,7 @@ def refuse(connection_file: str, error: ContainError, outside: Outside) -> int:
         _Refusal(client, content, outside).serve()
     finally:
         client.close()
-        context.term()
+        context.destroy()
     return EXIT_REFUSED
 
 

@@ -63,8 +63,9 @@ def relay(options: KernelOptions, run: Run, request: RunRequest, key: str, outsi
     try:
         return kernel.serve()
     finally:
+        run.close()  # before what may wait for a client
         client.close()
-        context.term()
+        context.destroy()
 
 
 class _Relay:
@@ -283,7 +284,7 @@ class _Relay:
 
     def _take_break(self) -> None:
         """Go on when what is inside has broken its connection: the next cells do not wait for a reply that is lost."""
-        if self._kernel is not None and self._kernel.is_broken():
+        if self._kernel is not None and self._kernel.is_broken() and not self._shutdown:
             self._complain_once("the kernel broke its connection; a reply may be lost")
             self._cells.give_up()
 
