@@ -53,6 +53,7 @@ class KernelSide:
     def __init__(self, init_pid: int, supervisor_pid: int, key: bytes, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self._signer = Signer(key=key)
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._breaks: dict[str, zmq.Socket[bytes]] = {}
         try:
             self._inodes = _open_sockets(init_pid, supervisor_pid)
         except OSError as error:
@@ -66,10 +67,30 @@ class KernelSide:
                 socket.subscribe(b"")
             else:
                 socket.identity = _NAME
-            if channel == "shell":
-                self.breaks: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-                """Becomes readable when the connection that requests go over breaks."""
-            socket.connect(f"ipc:///proc/self/fd/{self._inodes[channel]}")
+            # by ourselves: after some errors libzmq does not connect anew, after others it does
+            socket.setsockopt(zmq.RECONNECT_IVL, -1)
+            self._breaks[channel] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            socket.connect(self._endpoint(channel))
+
+    def _endpoint(self, channel: str) -> str:
+        return f"ipc:///proc/self/fd/{self._inodes[channel]}"
+
+    @property
+    def breaks(self) -> list[zmq.Socket[bytes]]:
+        """What becomes readable when a connection breaks."""
+        return list(self._breaks.values())
+
+    def mend(self) -> bool:
+        """Connect anew what has broken; return whether something had: what was on its way is lost."""
+        broken = False
+        for channel, monitor in self._breaks.items():
+            with contextlib.suppress(zmq.Again):
+                while monitor.recv_multipart(zmq.NOBLOCK):
+                    broken = True
+                    with contextlib.suppress(zmq.ZMQError):  # a connection that libzmq has forgotten already
+                        self._sockets[channel].disconnect(self._endpoint(channel))
+                    self._sockets[channel].connect(self._endpoint(channel))
+        return broken
 
     def socket(self, channel: str) -> zmq.Socket[bytes]:
         """Return a socket, to wait for it."""
@@ -117,21 +138,13 @@ class KernelSide:
             raise WireError("a message with a name that is none")
         return message, frames.size_bytes
 
-    def is_broken(self) -> bool:
-        """Whether the connection broke since this was last asked; what was on its way is lost then."""
-        broken = False
-        try:
-            while True:
-                broken = bool(self.breaks.recv_multipart(zmq.NOBLOCK)) or broken
-        except zmq.Again:
-            return broken
-
     def close(self) -> None:
         """Close the sockets."""
-        self._sockets["shell"].disable_monitor()
-        self.breaks.close(linger=0)
         for socket in self._sockets.values():
+            socket.disable_monitor()
             socket.close()
+        for monitor in self._breaks.values():
+            monitor.close(linger=0)
         for fd in self._inodes.values():
             os.close(fd)
         self._inodes = {}

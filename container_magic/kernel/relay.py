@@ -279,13 +279,14 @@ class _Relay:
         self._run.end_cell(0)
         for channel in CHANNELS:
             self._wait_for(self._kernel.socket(channel), functools.partial(self._take_messages, channel))
-        self._wait_for(self._kernel.breaks, self._take_break)
+        for monitor in self._kernel.breaks:
+            self._wait_for(monitor, self._take_break)
         self._probe_at = time.monotonic() + _WELCOME_SECONDS
 
     def _take_break(self) -> None:
         """Go on when what is inside has broken its connection: the next cells do not wait for a reply that is lost."""
-        if self._kernel is not None and self._kernel.is_broken() and not self._shutdown:
-            self._complain_once("the kernel broke its connection; a reply may be lost")
+        if self._kernel is not None and self._kernel.mend() and not self._shutdown:
+            self._complain_once("the kernel broke its connection; a message may be lost")
             self._cells.give_up()
 
     def _get_ready(self) -> None:

@@ -86,7 +86,7 @@ GARBAGE = {
     "deep_content": "signed(header('display_data'), mine['header'], {}, b'{\"data\":' * 50_000 + b'1' + b'}' * 50_000)",
     "deep_list": "signed(header('display_data'), mine['header'], {}, b'{\"d\":' + b'[' * 10**6 + b']' * 10**6 + b'}')",
     "doubled_keys": 'signed(header(\'stream\'), mine[\'header\'], {}, b\'{"name":"stdout","name":[],"text":1}\')',
-    "numbers": "signed(header('stream'), mine['header'], {}, b'{\"text\":\"x\",\"n\":1e999,\"m\":' + b'9' * 999 + b'}')",
+    "numbers": "signed(header('stream'), mine['header'], {}, b'{\"text\":\"x\",\"n\":1e999,\"m\":' + b'9' * 99 + b'}')",
     "nan": "signed(header('display_data'), mine['header'], {}, b'{\"data\":{\"application/json\":NaN}}')",
     "large": "forge('stream', {'name': 'stdout', 'text': 'x' * 40_000_000})",
     "large_header": "forge('stream', {'name': 'stdout', 'text': 'x'}, msg_id='y' * 10_000_000)",
