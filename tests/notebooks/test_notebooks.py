@@ -380,3 +380,36 @@ def test_a_snapshot_that_goes_wrong_leaves_the_session_alive():
     assert "memory limit 200 MB reached in line 1" in risky("memory")
     assert "wall limit 1 s reached in line 1" in risky("hangs")
     assert risky("alive") == "alive, 50000000 values\n"
+
+
+def contained(cell_id):
+    """Return what a cell of the notebook on the contained kernel put out."""
+    return plain_text(cells(CONTAINED_NOTEBOOK)[cell_id])
+
+
+def test_contained_notebook_runs_in_a_container_of_its_own():
+    """Few processes, an empty home, no network."""
+    assert "of [1, 2]" in contained("where")
+    assert "home: []" in contained("where")
+    assert "not reached: " in contained("network")
+
+
+def test_contained_notebook_writes_its_folder_inside_only():
+    """It reads what stands beside it, and what it writes is not there afterwards."""
+    assert "01_first_cell.ipynb" in contained("folder")
+    assert "['written_inside.txt']" in contained("folder")
+    assert not (DIRECTORY / "written_inside.txt").exists()
+
+
+def test_contained_notebook_keeps_its_state_when_memory_gets_short():
+    """The cell is interrupted below the limit, and the next one has what was there before."""
+    assert "--mem-high" in contained("memory")
+    assert "KeyboardInterrupt" in contained("memory")
+    assert "{'kept': 42}" in contained("after")
+
+
+def test_contained_notebook_says_that_containers_do_not_nest():
+    """One line, and nothing was run."""
+    assert "cannot be started inside a container" in contained("nesting")
+    assert "Traceback" not in contained("nesting")
+    assert "never printed" not in contained("nesting")
