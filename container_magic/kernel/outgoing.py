@@ -87,7 +87,7 @@ class Outgoing:
         if channel == "iopub" and message.msg_type == "shutdown_reply" and not self._ends:
             return  # who believes it closes the notebook
         if channel == "iopub":
-            for one in self._gate.admit(message, size_bytes, now):
+            for one in [*self._gate.admit(message, size_bytes, now), *self._gate.release(now)]:
                 self._publish_cleaned(one)
             return
         request = self._requests.get(message.parent_id)

@@ -246,7 +246,7 @@ class _Relay:
     def _take_event(self, event: Event) -> None:
         report = self._cells.take(event)
         if isinstance(event, Created):
-            self._created = event
+            self._take_created(event)
         elif isinstance(event, Output):
             self._pass_on(event)
         elif isinstance(event, Sampled) and event.asked:
@@ -262,6 +262,11 @@ class _Relay:
             self._end()
         if self._ready:
             self._advance()
+
+    def _take_created(self, event: Created) -> None:
+        for less in event.downgrades if self._created is None else ():
+            complain(f"--{less.name.replace('_', '-')} {less.asked}: {less.got} instead; {less.reason}")
+        self._created = event
 
     def _pass_on(self, event: Output) -> None:
         """Write what came past ipykernel, from C or before its start, where servers keep what kernels say."""
