@@ -39,7 +39,7 @@ HELP_HOSTS = frozenset(
 
 _VERSION = r"[0-9A-Za-z.+!_-]{1,64}"
 _NAME = r"[A-Za-z0-9_.+# /;=-]{1,64}"
-_PAYLOADS_WITH_A_NAME = frozenset({"set_next_input", "edit_magic", "edit", "ask_exit"})
+_PAYLOADS_WITH_A_NAME = frozenset({"set_next_input", "edit_magic", "edit"})
 
 _type = shape.record(
     {"start": shape.integer(0), "end": shape.integer(0), "text": shape.plain(), "type": shape.plain(64)},
@@ -137,6 +137,8 @@ def _payloads(value: Any, outputs: Outputs, note: Callable[[str], None]) -> list
             bundle = data if isinstance(data, Mapping) else {"text/plain": payload.get("text")}
             start = shape.integer(0, 1 << 31)(payload.get("start"))
             kept.append({"source": "page", "data": outputs.bundle(bundle, {})["data"], "start": start})
+        elif source == "ask_exit":  # `exit` in a console: the kernel ends, and a console that is not told waits for it
+            kept.append({"source": "ask_exit", "keepkernel": False})
         else:
             named = source if isinstance(source, str) and source in _PAYLOADS_WITH_A_NAME else "of an unknown kind"
             note(f"a payload ({named}) was dropped: contained code may not change the notebook")

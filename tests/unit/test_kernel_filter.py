@@ -189,7 +189,7 @@ def test_hostile_html_is_cleaned_wherever_a_bundle_stands(kind, payload):
         assert_inert(data.get("text/html", ""))
 
 
-@pytest.mark.parametrize("source", ["set_next_input", "edit_magic", "ask_exit", "evil", None, 3])
+@pytest.mark.parametrize("source", ["set_next_input", "edit_magic", "evil", None, 3])
 def test_payloads_that_change_the_notebook_are_dropped(source):
     """With a note, before the reply."""
     out = Filter("safe", False).clean(
@@ -198,6 +198,13 @@ def test_payloads_that_change_the_notebook_are_dropped(source):
     assert [one.msg_type for one in out] == ["stream", "execute_reply"]
     assert "may not change the notebook" in out[0].content["text"]
     assert out[1].content["payload"] == []
+
+
+def test_console_is_told_that_its_kernel_exits():
+    """And never that it should leave the kernel behind."""
+    payload = {"source": "ask_exit", "keepkernel": True, "text": "evil"}
+    (reply,) = Filter("safe", False).clean("shell", message("execute_reply", {"status": "ok", "payload": [payload]}))
+    assert reply.content["payload"] == [{"source": "ask_exit", "keepkernel": False}]
 
 
 @pytest.mark.parametrize(
