@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import container_magic
-from benchmarks import many, notebook, peers, starts, work
+from benchmarks import kernel, many, notebook, peers, starts, work
 from benchmarks.measure import Group
 from benchmarks.table import host, judge, render, to_dict
 
@@ -28,11 +28,23 @@ class Effort:
     runs: int
     alive: int
     output_bytes: int
+    printed_bytes: int
     loop: int
 
 
-FULL = Effort(starts=50, processes=12, rounds=5, runs=100, alive=300, output_bytes=100_000_000, loop=4_000_000)
-QUICK = Effort(starts=3, processes=1, rounds=1, runs=4, alive=5, output_bytes=2_000_000, loop=50_000)
+FULL = Effort(
+    starts=50,
+    processes=12,
+    rounds=5,
+    runs=100,
+    alive=300,
+    output_bytes=100_000_000,
+    printed_bytes=10_000_000,
+    loop=4_000_000,
+)
+QUICK = Effort(
+    starts=3, processes=1, rounds=1, runs=4, alive=5, output_bytes=2_000_000, printed_bytes=1_000_000, loop=50_000
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="",
         metavar="WORD",
         help="only groups whose name holds this: start parts preloaded shell imports cells streaming grading at-once"
-        " output inside memory alive",
+        " output inside memory alive kernel",
     )
     arguments = parser.parse_args(argv)
     facts, left_out = host(), compile_package()
@@ -98,6 +110,7 @@ def measure(
         "inside": lambda: work.inside_and_outside(2 * effort.rounds, effort.loop),
         "memory": lambda: [many.memory(effort.rounds)],
         "alive": lambda: [many.alive(effort.processes, effort.alive)],
+        "kernel": lambda: kernel.measure(effort.processes, effort.starts, effort.rounds, effort.printed_bytes),
     }
     groups: list[Group] = []
     for name, task in tasks.items():
