@@ -89,12 +89,16 @@ def browser(nothing_left):
 
 @pytest.fixture
 def notebook(lab, browser):
-    """Return a function that opens a notebook of the given cells in a page; the extension is loaded by its first."""
+    """Return a function that opens a notebook of the given cells in a page; the extension is loaded by its first.
+
+    With a contained ``kernel`` there is no such cell.
+    """
     opened = []
 
-    def notebook(name, *cells, theme="light", **keywords):
+    def notebook(name, *cells, theme="light", kernel="python3", **keywords):
         context = browser.new_context(viewport={"width": 1000, "height": 900}, device_scale_factor=1)
-        opened.append((context, Notebook(lab, context, name, ["%load_ext container_magic", *cells], **keywords)))
+        cells = (["%load_ext container_magic"] if kernel == "python3" else []) + [*cells]
+        opened.append((context, Notebook(lab, context, name, cells, kernel=kernel, **keywords)))
         if theme == "dark":
             opened[-1][1].command("apputils:change-theme", theme="JupyterLab Dark")
         return opened[-1][1]

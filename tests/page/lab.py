@@ -14,7 +14,11 @@ from pathlib import Path
 import nbformat
 import psutil
 
+from container_magic.kernel.kernelspec import Installation, install
+
 PATIENCE_SECONDS = 60
+# kernelspecs of the server, by name, and the options of their containers
+KERNELS = {"contained": ("--mem", "300M", "--net", "none"), "widgets": ("--mem", "300M", "--allow-widgets")}
 RUN = "jupyterapp.commands.execute('notebook:run-all-cells')"
 SETTINGS = {
     # every output is in the page at once: what is out of sight would be attached only when it is scrolled to
@@ -35,6 +39,9 @@ class Lab:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
         self.root.mkdir()
+        for name, words in KERNELS.items():
+            kernels = str(home / "data" / "kernels")
+            install(Installation(name=name, display_name=name, kernels_directory=kernels, words=words))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "IPYTHON"))}
         environment |= {
             "HOME": str(home),
@@ -112,13 +119,13 @@ class Log:
 class Notebook:
     """A notebook in a page of a browser; its cells are run and read as a user does."""
 
-    def __init__(self, lab, context, name, cells, *, goes_on=False):
+    def __init__(self, lab, context, name, cells, *, goes_on=False, kernel="python3"):
         self.lab, self.name, self.log = lab, name, Log()
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        metadata = {"kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}}
         # a failing cell does not stop those below it where the tests say so by the tag that Jupyter has for it
         tags = {"tags": ["raises-exception"]} if goes_on else {}
         code = [nbformat.v4.new_code_cell(cell, metadata=tags) for cell in cells]
-        content = nbformat.v4.new_notebook(cells=code, metadata=kernel)
+        content = nbformat.v4.new_notebook(cells=code, metadata=metadata)
         nbformat.write(content, lab.root / f"{name}.ipynb")
         context.on("request", lambda request: self.log.requests.append(request.url))
         context.on("requestfailed", self._failed)
@@ -181,6 +188,16 @@ class Notebook:
     def command(self, name, **arguments):
         """Run a command of JupyterLab."""
         self.page.evaluate("([name, args]) => jupyterapp.commands.execute(name, args)", [name, arguments])
+
+    def run_cell(self, number, text):
+        """Type into an empty cell, run it alone, and return what it shows when it is over."""
+        self.type_into(number, text)
+        self.page.evaluate(
+            "() => { window.finished = false;"
+            " jupyterapp.commands.execute('notebook:run-cell').finally(() => { window.finished = true }) }"
+        )
+        self.finish()
+        return self.shown(number)
 
     def close(self):
         """End the kernel and close the page."""
