@@ -10,9 +10,7 @@ import contextlib
 import gc
 import importlib
 import os
-import stat
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from container_magic.errors import ContainError, InternalError, NotFoundError, O
 from container_magic.process import launch
 from container_magic.process.handshake import KERNEL_SHELL
 from container_magic.rootfs.marker import is_inside
+from container_magic.standard_streams import is_open, stdin_for, take_standard_numbers, write_all
 
 if TYPE_CHECKING:
     from container_magic.display.live import Screen
@@ -67,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and "_ARGCOMPLETE" in os.environ:  # the shell asks: somebody pressed Tab
         _answer_shell()
     if argv is None:
+        take_standard_numbers()
         _begin_early(sys.argv[1:])
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
@@ -261,48 +261,13 @@ def _request(options: RunOptions, code: bytes | None, *, code_is_stdin: bool) ->
     from container_magic.verbs.run import RunRequest
 
     spec = options.spec
-    stdin = _stdin(spec, code_is_stdin=code_is_stdin) if options.stdin is None else options.stdin
+    stdin = stdin_for(spec, code_is_stdin=code_is_stdin) if options.stdin is None else options.stdin
     return RunRequest(spec=spec, code=code, stdin=stdin, out_files=options.out_files, once=True)
-
-
-def _stdin(spec: ContainerSpec, *, code_is_stdin: bool) -> int | None:
-    """Return what the program reads: a pipe that this process copies its own standard input into; None = nothing.
-
-    The descriptor itself stays outside: a terminal or a socket can be written to as well, and a file can be opened
-    anew through /proc/self/fd, for writing (CVE-2017-5226 and its like).
-    """
-    if code_is_stdin or spec.process.stdin_is_code or not _is_open(0):
-        return None
-    if _is_null_device(0):
-        return 0
-    reader, writer = os.pipe()
-    threading.Thread(target=_copy_stdin, args=(writer,), daemon=True).start()
-    return reader
-
-
-def _is_null_device(fd: int) -> bool:
-    status = os.fstat(fd)
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
-
-
-def _copy_stdin(writer: int) -> None:
-    with contextlib.suppress(OSError):
-        while data := os.read(0, 65536):
-            write_all(writer, data)
-    os.close(writer)
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def _screen(options: RunOptions) -> Screen | None:
     """Return the line that tells how a long run is getting on; None where there is no terminal for it."""
-    if options.quiet or options.report == "none" or not _is_open(2) or not os.isatty(2):
+    if options.quiet or options.report == "none" or not is_open(2) or not os.isatty(2):
         return None
     from container_magic.display.live import Screen
 
@@ -342,24 +307,6 @@ def _pass_on(output: Output, screen: Screen | None, *, quiet: bool) -> None:
     if output.dropped_bytes and not quiet:
         write_all(2, dropped_marker(output.dropped_bytes).encode())  # never into stdout, which may be data
     write_all(fd, output.data)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of ``data`` to ``fd``, also when the caller's descriptor does not block.
-
-    Raises:
-        OSError: ``BrokenPipeError`` when nobody reads any more, and whatever else write(2) says.
-    """
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(fd, rest) :]
-        except BlockingIOError:
-            import select
-
-            poll = select.poll()
-            poll.register(fd, select.POLLOUT)
-            poll.poll()
 
 
 def exit_code(report: RunReport) -> int:

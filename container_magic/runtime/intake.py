@@ -48,6 +48,7 @@ class Intake:
         self._overhear = overhear
         self._gate = OutputGate(output_bytes)
         self._streams: dict[int, StreamName] = {}
+        self._far_ends: list[int] = []
         self._end: socket.socket | None = None
         self._html: HtmlMode = "safe"
         self._channel: Channel | None = None
@@ -57,27 +58,22 @@ class Intake:
         self._not_shown = 0
         self._listening = self._flood_reported = False
 
-    @contextlib.contextmanager
-    def open(self, html: HtmlMode | None, wanted: Sequence[str] = ()) -> Iterator[list[int]]:
-        """Open pipes, and a channel unless ``html`` is None; the payload's ends are open inside ``with``.
+    def open(self, html: HtmlMode | None, wanted: Sequence[str] = ()) -> list[int]:
+        """Open pipes, and a channel unless ``html`` is None; return the payload's ends.
 
-        ``wanted`` are the variables that the code is to return.
+        They stay open here too: that the payload's are closed is no news, and would wake this process just when
+        supervisor and init need the CPUs to say how it ended. ``wanted`` are the variables that the code is to return.
         """
-        with contextlib.ExitStack() as stack:
-            fds = []
-            for name in _STREAMS:
-                reader, writer = _pipe()
-                stack.callback(os.close, writer)
-                self._streams[reader] = name
-                fds.append(writer)
-            if html is not None:
-                self._end, theirs = socket.socketpair()
-                self._end.setblocking(False)
-                self._html = html
-                stack.enter_context(theirs)
-                self._wanted = tuple(wanted)
-                fds.append(theirs.fileno())
-            yield fds
+        for name in _STREAMS:
+            reader, writer = _pipe()
+            self._streams[reader] = name
+            self._far_ends.append(writer)
+        if html is not None:
+            self._end, theirs = socket.socketpair()
+            self._end.setblocking(False)
+            self._html, self._wanted = html, tuple(wanted)
+            self._far_ends.append(theirs.detach())
+        return self._far_ends
 
     @property
     def exceeded(self) -> bool:
@@ -150,6 +146,8 @@ class Intake:
         for fd in list(self._streams):
             self._close_stream(fd)
         self._close_channel()
+        while self._far_ends:
+            os.close(self._far_ends.pop())
 
     def _read(self, fd: int) -> Iterator[Event]:
         try:

@@ -119,7 +119,7 @@ class Run:
             stack.callback(os.close, fds[0])
             html = self._request.html if self._request.spec.process.shell != "script" else None
             variables = self._request.variables
-            fds += stack.enter_context(self._intake.open(html, variables.wanted if variables is not None else ()))
+            fds += self._intake.open(html, variables.wanted if variables is not None else ())
             if variables is not None:
                 fds.append(variables.fd)
             if self._request.out_files:

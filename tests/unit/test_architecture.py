@@ -36,7 +36,7 @@ RINGS = (
     ("runtime",),
     ("verbs",),
     ("display",),
-    ("shell_completion",),
+    ("shell_completion", "standard_streams"),
     ("kernel",),
     ("magics", "cli"),
     ("__main__",),

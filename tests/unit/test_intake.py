@@ -26,8 +26,7 @@ def payload():
             cell_over=lambda code: None,
             overhear=lambda *written: None,
         )
-        with intake.open("safe") as fds:
-            yield intake, poll, fds, ended
+        yield intake, poll, intake.open("safe"), ended
         intake.close()
 
 
@@ -88,6 +87,5 @@ def test_script_has_no_channel():
             cell_over=lambda code: None,
             overhear=lambda *written: None,
         )
-        with intake.open(None) as fds:
-            assert len(fds) == 2
+        assert len(intake.open(None)) == 2
         intake.close()
