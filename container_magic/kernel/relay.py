@@ -40,6 +40,8 @@ _SHUTDOWN_SECONDS = 0.8
 _WELCOME_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 0.05
 _MOST_LAST_WORDS_SECONDS = 1.0
+_BREAK_SECONDS = 0.5
+"""How long after a break the end of the container is waited for: most breaks are its death, which has a reason."""
 _PROBE = "relay-probe"
 
 
@@ -97,7 +99,7 @@ class _Relay:
         self._held: deque[Request] = deque()
         self._escapes = EscapeFilter()
         self._usage_asked: deque[Request] = deque()
-        self._kill_at = self._probe_at = float("inf")
+        self._kill_at = self._probe_at = self._give_up_at = float("inf")
         self._status: int | None = None
         self._poller = zmq.Poller()
         self._handlers: dict[zmq.Socket[bytes] | int, Callable[[], None]] = {}
@@ -128,12 +130,16 @@ class _Relay:
         self._poller.register(source, zmq.POLLIN)
 
     def _timeout_milliseconds(self) -> int | None:
-        due = min(self._kill_at, self._probe_at, self._outgoing.due_seconds())
+        due = min(self._kill_at, self._probe_at, self._give_up_at, self._outgoing.due_seconds())
         return None if due == float("inf") else max(0, int((due - time.monotonic()) * 1000) + 1)
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
         self._outgoing.send_due()
+        if now >= self._give_up_at:
+            self._give_up_at = float("inf")
+            self._complain_once("the kernel broke its connection; a message may be lost")
+            self._cells.give_up()
         if now >= self._kill_at:
             self._kill_at = float("inf")
             self._run.kill()
@@ -291,8 +297,7 @@ class _Relay:
     def _take_break(self) -> None:
         """Go on when what is inside has broken its connection: the next cells do not wait for a reply that is lost."""
         if self._kernel is not None and self._kernel.mend() and not self._shutdown:
-            self._complain_once("the kernel broke its connection; a message may be lost")
-            self._cells.give_up()
+            self._give_up_at = time.monotonic() + _BREAK_SECONDS
 
     def _get_ready(self) -> None:
         """Begin to listen to requests when what they bring will be heard, and cells can be counted."""
