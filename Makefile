@@ -7,9 +7,10 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 INSTALLED := $(VENV)/.installed-$(VERSION)
 LINTERS := $(VENV)/.linters-$(VERSION)
 PAGE := $(VENV)/.page-$(VERSION)
+CLIENTS := $(VENV)/.clients-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-page test-vm check bench docs clean
+.PHONY: help demo test test-page test-clients test-vm check bench docs clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\): .*## /  \1	/p' Makefile | expand -t 12
@@ -27,6 +28,9 @@ test-page: $(PAGE) ## run the tests in JupyterLab's page; root gets Debian's chr
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null \
 		|| { apt-get -q update && apt-get -q -y install --no-install-recommends chromium fonts-dejavu-core; }
 	$(BIN)/python -m pytest -q tests/page
+
+test-clients: $(CLIENTS) ## run the tests with heavy programs around Jupyter: a course graded by nbgrader
+	$(BIN)/python -m pytest -q tests/clients
 
 test-vm: $(INSTALLED) ## run integration tests on a stock Debian kernel with cgroup v2, under emulation
 	tests/vm/run
@@ -63,4 +67,8 @@ $(LINTERS): pyproject.toml | $(INSTALLED)
 
 $(PAGE): pyproject.toml | $(INSTALLED)
 	$(BIN)/python -m pip install -q --group page
+	@touch $@
+
+$(CLIENTS): pyproject.toml | $(INSTALLED)
+	$(BIN)/python -m pip install -q --group clients
 	@touch $@

@@ -38,10 +38,10 @@ _AT_ONCE = 64
 """Messages of one socket that are handled before another is looked at."""
 _SHUTDOWN_SECONDS = 0.8
 _WELCOME_SECONDS = 0.1
-_DEATH_SECONDS = 1.0
-"""Within which the supervisor says that a kernel is dead, if that is why its connection broke."""
 _LAST_WORDS_SECONDS = 0.05
 _MOST_LAST_WORDS_SECONDS = 1.0
+_BREAK_SECONDS = 0.5
+"""How long after a break the end of the container is waited for: most breaks are its death, which has a reason."""
 _PROBE = "relay-probe"
 
 
@@ -136,6 +136,10 @@ class _Relay:
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
         self._outgoing.send_due()
+        if now >= self._give_up_at:
+            self._give_up_at = float("inf")
+            self._complain_once("the kernel broke its connection; a message may be lost")
+            self._cells.give_up()
         if now >= self._kill_at:
             self._kill_at = float("inf")
             self._run.kill()
@@ -297,7 +301,7 @@ class _Relay:
     def _take_break(self) -> None:
         """Go on when what is inside has broken its connection and lives: a reply that is lost stops no other cell."""
         if self._kernel is not None and self._kernel.mend() and not self._shutdown:
-            self._give_up_at = time.monotonic() + _DEATH_SECONDS
+            self._give_up_at = time.monotonic() + _BREAK_SECONDS
 
     def _get_ready(self) -> None:
         """Begin to listen to requests when what they bring will be heard, and cells can be counted."""

@@ -27,7 +27,8 @@ HUNGRY = "def square(x):\n    hoard = []\n    while True: hoard.append(bytearray
 HOSTILE = """
 import glob, os, socket, subprocess, sys
 found = []
-near = [path for path in glob.glob("/tmp/**", recursive=True) + glob.glob("*") + glob.glob("../*") if os.path.isfile(path)]
+near = glob.glob("/tmp/**", recursive=True) + glob.glob("*") + glob.glob("../*")
+near = [path for path in near if os.path.isfile(path)]
 for path in {targets!r} + near:
     try:
         found.append(open(path, "rb").read(1_000_000) + path.encode() * (path in {targets!r}))
@@ -94,10 +95,9 @@ class Course:
             "JUPYTER_RUNTIME_DIR": str(self._home / "runtime"),
             "JUPYTER_CONFIG_DIR": str(self._home / "config"),
         }
-        done = subprocess.run(
+        return subprocess.run(
             [NBGRADER, *words], cwd=self.root, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
-        return done
 
     def submit(self, student, solution):
         """Put a student's notebook where the collected ones are."""

@@ -1,8 +1,6 @@
 """The companion kernel as Jupyter starts it: by a kernelspec, over tcp or ipc, with a client of its own."""
 
 import contextlib
-import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -113,10 +111,6 @@ def write_spec(kernels, name, options):
     """Write a kernelspec as ``contain kernel install`` does."""
     asked = Installation(name=name, display_name=name, kernels_directory=str(kernels), words=tuple(options))
     install(asked)
-    if os.environ.get("CONTAINED_PLAIN"):
-        path = kernels / name / "kernel.json"
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"argv": argv}))
     return name
 
 

@@ -66,9 +66,8 @@ def test_nbclient_interrupts_a_cell_at_its_own_time_limit(tmp_path):
 def test_nbconvert_executes_a_notebook(tmp_path):
     """``jupyter nbconvert --execute`` with the kernel's name writes a page with the outputs."""
     path = notebook_file(tmp_path / "n.ipynb", *CELLS, kernel="python3")
-    done = run(
-        "jupyter-nbconvert", "--to", "html", "--execute", f"--ExecutePreprocessor.kernel_name={NAME}", path, cwd=tmp_path
-    )  # fmt: skip
+    named = f"--ExecutePreprocessor.kernel_name={NAME}"
+    done = run("jupyter-nbconvert", "--to", "html", "--execute", named, path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "n.html").read_text()
     assert "printed" in page

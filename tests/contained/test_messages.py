@@ -254,6 +254,17 @@ def test_usage_is_the_containers_own(kernel):
     assert usage["kernel_cpu"] >= 0
 
 
+def test_usage_is_not_what_code_inside_says(kernel):
+    """A kernel that is made to answer for itself is not asked."""
+    code = (
+        "kernel = get_ipython().kernel\n"
+        "async def lie(*_): kernel.session.send(kernel.control_stream, 'usage_reply', {'kernel_memory': 666})\n"
+        "kernel.usage_request = kernel.control_handlers['usage_request'] = lie"
+    )
+    assert kernel.run(code).reply["status"] == "ok"
+    assert kernel.ask("usage_request", channel="control")["kernel_memory"] > 1_000_000
+
+
 def test_heartbeat_is_answered_while_a_cell_runs(kernel):
     """A front end that looks for a heartbeat finds one, however busy the kernel is."""
     request = kernel.send("import time\nend = time.time() + 3\nwhile time.time() < end: pass")
