@@ -73,6 +73,10 @@ class _Execute(msgspec.Struct, frozen=True, kw_only=True):
     allow_stdin: bool = True
 
 
+class _Comm(msgspec.Struct, frozen=True, kw_only=True):
+    comm_id: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a client has asked: its frames, and what of its header counts."""
@@ -96,6 +100,14 @@ class Request:
     def takes_questions(self) -> bool:
         """Whether its client answers when the code asks for input."""
         return self.header.msg_type == "execute_request" and self._asked().allow_stdin
+
+    @property
+    def comm_id(self) -> str:
+        """The comm that it is about; empty where it is about none."""
+        try:
+            return msgspec.json.decode(self.frames.content, type=_Comm).comm_id
+        except msgspec.MsgspecError:
+            return ""
 
     def _asked(self) -> _Execute:
         try:

@@ -86,6 +86,8 @@ class Outgoing:
         now = time.monotonic()
         if channel == "iopub" and message.msg_type == "shutdown_reply" and not self._ends:
             return  # who believes it closes the notebook
+        if channel == "iopub" and message.content.get("execution_state") == "starting":
+            return  # the relay says it, when clients can be heard
         if channel == "iopub":
             for one in [*self._gate.admit(message, size_bytes, now), *self._gate.release(now)]:
                 self._publish_cleaned(one)

@@ -90,6 +90,7 @@ class _Relay:
         self._cells = cells
         self._outgoing = Outgoing(client, options, cells.keep_reply, cells.keep_idle)
         self._report = options.report
+        self._allows_comms = options.allow_widgets
         self._outside = outside
         self._context = context
         self._kernel: KernelSide | None = None
@@ -113,7 +114,6 @@ class _Relay:
         self._wait_for(self._client.socket("control"), lambda: self._take_requests("control"))
         self._wait_for(self._client.socket("iopub"), self._client.welcome)
         self._wait_for(self._client.socket("hb"), self._client.beat)
-        self._client.publish_status("starting", None)
         try:
             while self._status is None:
                 for source, _ in self._poller.poll(self._timeout_milliseconds()):
@@ -136,13 +136,6 @@ class _Relay:
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
         self._outgoing.send_due()
-        if now >= self._give_up_at:
-            self._give_up_at = float("inf")
-            self._complain_once("the kernel broke its connection; a message may be lost")
-            self._cells.give_up()
-        if now >= self._kill_at:
-            self._kill_at = float("inf")
-            self._run.kill()
         if now >= self._give_up_at:
             self._give_up_at = float("inf")
             self._complain_once("the kernel broke its connection; a message may be lost")
@@ -173,6 +166,9 @@ class _Relay:
 
     def _ask_shell(self, request: Request) -> None:
         self._outgoing.remember(request)
+        if request.header.msg_type.startswith("comm_") and not self._allows_comms and request.comm_id:
+            self._refuse_comm(request)
+            return
         if request.header.subshell_id:
             self._send_in(request)
             return
@@ -190,6 +186,13 @@ class _Relay:
             if request.is_cell and not self._cells.counts:
                 return
             self._send_in(self._held.popleft())
+
+    def _refuse_comm(self, request: Request) -> None:
+        """Close what a client opens, as a kernel does that does not know the target: the client does not wait."""
+        self._client.publish_status("busy", request)
+        if request.header.msg_type == "comm_open":
+            self._client.publish(self._client.message("comm_close", {"comm_id": request.comm_id, "data": {}}), request)
+        self._client.publish_status("idle", request)
 
     def _abort(self) -> None:
         """Reply to the cells behind one that failed as ipykernel does: they do not run."""
@@ -309,6 +312,8 @@ class _Relay:
             return
         self._ready = True
         self._probe_at = float("inf")
+        # not before: who connects while it starts has to hear it, or JupyterLab waits for a status for ever
+        self._client.publish_status("starting", None)
         self._wait_for(self._client.socket("shell"), lambda: self._take_requests("shell"))
         self._wait_for(self._client.socket("stdin"), lambda: self._take_requests("stdin"))
 
