@@ -50,7 +50,7 @@ class Cells:
 
     def keep_reply(self, request: Request, message: Message) -> bool:
         """Keep the reply to the present cell, and ask for its figures; False when it answers something else."""
-        if self.current is None or request.header.msg_id != self.current.header.msg_id:
+        if self.current is None or request.name != self.current.name:
             return False
         self.reply = message
         self._run.end_cell(0 if message.content.get("status") == "ok" else 1)
@@ -63,7 +63,7 @@ class Cells:
 
     def keep_idle(self, message: Message) -> bool:
         """Keep the news that the present cell is over; False when it is not of the present cell."""
-        if self.current is None or message.parent_id != self.current.header.msg_id:
+        if self.current is None or message.parent_id != self.current.name:
             return False
         self.idle = message
         return True

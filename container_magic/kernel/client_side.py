@@ -14,7 +14,7 @@ import zmq
 
 from container_magic.errors import OptionError
 from container_magic.kernel.message import Message
-from container_magic.kernel.wire import Frames, Header, Signer, WireError, digest_of
+from container_magic.kernel.wire import Frames, Header, ParentHeader, Signer, WireError, digest_of
 
 ChannelName = Literal["shell", "control", "stdin"]
 PROTOCOL_VERSION = "5.4"
@@ -84,6 +84,11 @@ class Request:
     channel: ChannelName
     frames: Frames
     header: Header
+
+    @property
+    def name(self) -> str:
+        """What tells it from others."""
+        return ParentHeader(msg_id=self.header.msg_id, msg_type=self.header.msg_type).name
 
     @property
     def is_cell(self) -> bool:

@@ -127,7 +127,7 @@ class KernelSide:
                 msg_type=header.msg_type,
                 msg_id=header.msg_id,
                 date=header.date if _DATE.fullmatch(header.date) else "",
-                parent_id=_PARENT.decode(frames.parent).msg_id,
+                parent_id=_PARENT.decode(frames.parent).name,
                 metadata=_OBJECT.decode(frames.metadata),
                 content=_OBJECT.decode(frames.content),
                 buffers=frames.buffers,

@@ -14,7 +14,7 @@ class Message:
     msg_id: str
     date: str
     parent_id: str
-    """The ``msg_id`` of the request that it belongs to; empty when there is none."""
+    """The name of the request that it belongs to (``ParentHeader.name``); empty when there is none."""
     metadata: dict[str, Any]
     content: dict[str, Any]
     buffers: tuple[bytes, ...] = ()

@@ -54,10 +54,10 @@ class Outgoing:
     def remember(self, request: Request) -> None:
         """Take note of what a client has asked: only what answers it goes to it."""
         bare = Frames(identities=request.frames.identities, header=request.frames.header)
-        self._requests[request.header.msg_id] = replace(request, frames=bare)
-        self._unanswered.add(request.header.msg_id)
+        self._requests[request.name] = replace(request, frames=bare)
+        self._unanswered.add(request.name)
         if request.takes_questions:
-            self._open_to_questions.add(request.header.msg_id)
+            self._open_to_questions.add(request.name)
         self._ends = self._ends or request.header.msg_type == "shutdown_request"
         self._filter.seen_from_client(request.header.msg_type, request.frames.content)
         if len(self._requests) > _MOST_REQUESTS:
@@ -117,9 +117,9 @@ class Outgoing:
         asked = request.header
         if request.channel != channel or message.msg_type != asked.msg_type.removesuffix("_request") + "_reply":
             return
-        if asked.msg_id not in self._unanswered:
+        if request.name not in self._unanswered:
             return
-        self._unanswered.discard(asked.msg_id)
+        self._unanswered.discard(request.name)
         self.flush()
         self._pass_cleaned(channel, request, message)
 

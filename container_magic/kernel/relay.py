@@ -353,7 +353,7 @@ class _Relay:
 
     def _is_our_own(self, channel: str, message: Message) -> bool:
         """Whether a message is about the connection itself: what is published is heard from here on."""
-        if message.parent_id != _PROBE and message.msg_type != "iopub_welcome":
+        if message.parent_id != f"kernel_info_request {_PROBE}" and message.msg_type != "iopub_welcome":
             return False
         if channel == "iopub" and not self._welcomed:
             self._welcomed = True

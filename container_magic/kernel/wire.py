@@ -36,6 +36,15 @@ class ParentHeader(msgspec.Struct, frozen=True, kw_only=True):
     """What of a parent's header counts; it is empty where nobody has asked."""
 
     msg_id: str = ""
+    msg_type: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tells a request from others; empty where nobody has asked.
+
+        A manager and its client share a session and count by themselves: they give one ``msg_id`` to two requests.
+        """
+        return f"{self.msg_type} {self.msg_id}" if self.msg_id else ""
 
 
 @dataclass(frozen=True, kw_only=True)
