@@ -205,7 +205,8 @@ class _Relay:
         kind = request.header.msg_type
         if kind == "interrupt_request":
             self._interrupt()
-            self._answer(request, "interrupt_reply", {"status": "ok"})
+            # without a status: a manager's request may have the msg_id of the cell, whose client would take it for its
+            self._client.reply(request, self._client.message("interrupt_reply", {"status": "ok"}))
         elif kind == "usage_request" and self._ready:
             self._usage_asked.append(request)
             self._run.ask_sample()
