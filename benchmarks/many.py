@@ -131,7 +131,7 @@ def memory(rounds: int) -> Group:
 
 def _add_memory(host: Zygote, kept: Collector) -> None:
     """Measure with an empty pool, then with a full one."""
-    host.pool.close()
+    host.pool.empty()
     _wait_until(lambda: len(_tree(host.process.pid)) <= _ZYGOTE_PROCESSES)
     empty = _pss_bytes(host)
     kept.add("the zygote, and what it has made ahead", empty)

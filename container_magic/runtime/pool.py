@@ -138,14 +138,22 @@ class Pool:
         """Return the workers that wait."""
         return [worker for workers in self._waiting.values() for worker in workers]
 
+    def empty(self) -> None:
+        """Let every worker go."""
+        with self._lock:  # a worker that another thread is taking is its own
+            self._empty()
+
+    def _empty(self) -> None:
+        for worker in [*self._ending, *self.workers()]:
+            worker.close()
+        self._waiting.clear()
+        self._ending.clear()
+
     def close(self) -> None:
         """Let every worker go, and each that is put here later."""
-        with self._lock:  # a worker that another thread is taking is its own
+        with self._lock:
             self._closed = True
-            for worker in [*self._ending, *self.workers()]:
-                worker.close()
-            self._waiting.clear()
-            self._ending.clear()
+            self._empty()
             if self._mounts is not None:
                 self._mounts.close()
                 self._mounts = None
