@@ -59,3 +59,11 @@ class ImageError(ContainError):
 
 class InternalError(ContainError):
     """The sandbox itself broke; the code that ran is not to blame."""
+
+
+def error_of(kind: str, message: str, hint: str = "") -> ContainError:
+    """Return what another process of this package says has failed as the exception that it was there."""
+    found = globals().get(kind)
+    if isinstance(found, type) and issubclass(found, ContainError):
+        return found(message, hint=hint)
+    return InternalError(message, hint=hint)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from container_magic.errors import ContainError
+from container_magic.errors import ContainError, StateError
 from container_magic.kernel.options import parse_kernel
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.run import Run
@@ -37,7 +37,8 @@ def main(words: Sequence[str]) -> int:
     """Start the kernel that ``words`` ask for and relay until it is over; return the exit status.
 
     Raises:
-        OptionError: An option or the connection file is malformed; nothing was started.
+        OptionError: An option is malformed; nothing was started.
+        StateError: Who wanted the kernel has ended.
     """
     options = parse_kernel(words)
     loading = threading.Thread(target=_load)  # beside the zygote, which imports ipykernel meanwhile
@@ -81,10 +82,21 @@ def _outside() -> Outside:
     signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    parent = None
-    if os.environ.get("JPY_PARENT_PID"):
-        parent = os.pidfd_open(os.getppid())
-    return Outside(signals=reader.detach(), parent=parent)
+    return Outside(signals=reader.detach(), parent=_parent())
+
+
+def _parent() -> int | None:
+    """Return a descriptor that tells of the end of who wants this kernel; None where nobody says who that is.
+
+    Raises:
+        StateError: It has ended already.
+    """
+    wanted, parent = os.environ.get("JPY_PARENT_PID", ""), os.getppid()
+    if wanted in ("", "1") or parent == 0:  # as ipykernel has it; 0: in another pid namespace
+        return None
+    if parent == 1:
+        raise StateError(f"process {wanted}, which wanted this kernel, has ended")
+    return os.pidfd_open(parent)
 
 
 def _bound_memory() -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 64
 """Messages of one socket that are handled before another is looked at."""
+_MOST_EARLY = 1000
+"""Requests to control that wait for a kernel that starts; those to the other channels wait in ZeroMQ."""
 _SHUTDOWN_SECONDS = 0.8
 _WELCOME_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 0.05
@@ -98,6 +100,7 @@ class _Relay:
         self._created: Created | None = None
         self._meter = Meter(time.monotonic())
         self._held: deque[Request] = deque()
+        self._early: deque[Request] = deque(maxlen=_MOST_EARLY)
         self._escapes = EscapeFilter()
         self._usage_asked: deque[Request] = deque()
         self._kill_at = self._probe_at = self._give_up_at = float("inf")
@@ -207,12 +210,14 @@ class _Relay:
             self._interrupt()
             # without a status: a manager's request may have the msg_id of the cell, whose client would take it for its
             self._client.reply(request, self._client.message("interrupt_reply", {"status": "ok"}))
-        elif kind == "usage_request" and self._ready:
-            self._usage_asked.append(request)
-            self._run.ask_sample()
         elif kind == "shutdown_request":
             self._shut_down(request)
-        elif self._ready:
+        elif not self._ready:
+            self._early.append(request)
+        elif kind == "usage_request":
+            self._usage_asked.append(request)
+            self._run.ask_sample()
+        else:
             self._send_in(request)
 
     def _answer(self, request: Request, msg_type: str, content: dict[str, object]) -> None:
@@ -317,6 +322,8 @@ class _Relay:
         self._client.publish_status("starting", None)
         self._wait_for(self._client.socket("shell"), lambda: self._take_requests("shell"))
         self._wait_for(self._client.socket("stdin"), lambda: self._take_requests("stdin"))
+        while self._early:
+            self._ask_control(self._early.popleft())
 
     def _say_high(self, event: MemoryHigh) -> None:
         limit = human_bytes(event.limit_bytes)

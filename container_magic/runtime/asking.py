@@ -8,8 +8,7 @@ import re
 import socket
 from typing import Any
 
-from container_magic import errors
-from container_magic.errors import ContainError, InternalError, NotFoundError, OptionError, StateError
+from container_magic.errors import NotFoundError, OptionError, StateError, error_of
 from container_magic.runtime.control import CONTROL, control_path
 from container_magic.runtime.sweep import runtime_directory
 
@@ -81,7 +80,4 @@ def _exchange(container_id: str, request: bytes) -> tuple[bytes, list[int]]:
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "failed" not in answer:
         return answer
-    kind = getattr(errors, str(answer.get("kind")), InternalError)
-    if not (isinstance(kind, type) and issubclass(kind, ContainError)):
-        kind = InternalError
-    raise kind(answer["failed"], hint=answer.get("hint", ""))
+    raise error_of(str(answer.get("kind")), answer["failed"], answer.get("hint", ""))

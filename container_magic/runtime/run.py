@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from container_magic.errors import ContainError, StateError
+from container_magic.errors import ContainError, StateError, error_of
 from container_magic.events import (
     Created,
     Deleted,
@@ -39,7 +39,7 @@ from container_magic.runtime.request import RunRequest
 from container_magic.runtime.stem import Stem, forked_stem
 from container_magic.runtime.sweep import await_end
 from container_magic.runtime.why_over import why_over
-from container_magic.runtime.worker import Worker, as_error
+from container_magic.runtime.worker import Worker
 from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class Run:
         event = self._events.popleft()
         if isinstance(event, Failed) and not self._started:
             self.close()
-            raise as_error(event)
+            raise error_of(event.kind, event.message, event.hint)
         return event
 
     def when_idle(self, seconds: float, call: Callable[[], None]) -> None:

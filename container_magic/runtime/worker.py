@@ -8,8 +8,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from container_magic import errors
-from container_magic.errors import ContainError, InternalError
 from container_magic.events import Created, Deleted, Event, Exited, Failed, from_dict
 from container_magic.plan import Plan
 from container_magic.process import handshake
@@ -127,11 +125,3 @@ class Worker:
                 while self.socket.recv(_READ_BYTES):
                     pass
         self.close()
-
-
-def as_error(event: Failed) -> ContainError:
-    """Return what a supervisor says has failed as the exception that it was there."""
-    kind = getattr(errors, event.kind, InternalError)
-    if not (isinstance(kind, type) and issubclass(kind, ContainError)):
-        kind = InternalError
-    return kind(event.message, hint=event.hint)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CONTAIN, LIMITS, Contained
+from conftest import CONTAIN, LIMITS, Contained, running
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
@@ -229,3 +229,10 @@ def test_front_end_that_knows_only_the_command_starts_it(tmp_path):
             client.stop_channels()
             client.context.destroy()
             process.kill()
+
+
+@pytest.mark.parametrize("channel", ["control", "shell"])
+def test_request_that_comes_while_the_kernel_starts_is_answered(tmp_path, channel):
+    """Nobody has to ask twice, on whichever channel."""
+    with running(tmp_path / "log", ready=False) as kernel:
+        assert kernel.ask("kernel_info_request", channel=channel)["status"] == "ok"

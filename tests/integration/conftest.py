@@ -145,3 +145,17 @@ def client_process(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[st
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+@pytest.fixture
+def session(request):
+    """Return a function that begins a session with the module's ``OPTIONS`` and others; every one is ended."""
+    begun = []
+
+    def begin(**options):
+        begun.append(cm.Session(**{**request.module.OPTIONS, **options}))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.stop()

@@ -20,20 +20,6 @@ def memory_controller(needs):
     needs(mem="256M")
 
 
-@pytest.fixture
-def session():
-    """Return a function that begins a session; every one is ended."""
-    begun = []
-
-    def begin(**options):
-        begun.append(cm.Session(**{**OPTIONS, **options}))
-        return begun[-1]
-
-    yield begin
-    for one in begun:
-        one.stop()
-
-
 @pytest.mark.parametrize("piece", ["bytearray(1 << 20)", "numpy.ones(1 << 17)", "[0] * (1 << 14)"])
 def test_session_that_grows_is_interrupted_and_keeps_its_state(session, piece):
     """A tight loop ends in KeyboardInterrupt between the mark and the limit; the next cell finds what it has made."""

@@ -16,20 +16,6 @@ from container_magic.verbs.sessions import list_sessions, stop_all
 OPTIONS = {"mem": "256M", "net": "none"}
 
 
-@pytest.fixture
-def session():
-    """Return a function that begins a session; every one is ended."""
-    begun = []
-
-    def begin(**options):
-        begun.append(cm.Session(**{**OPTIONS, **options}))
-        return begun[-1]
-
-    yield begin
-    for one in begun:
-        one.stop()
-
-
 def test_names_live_on_from_cell_to_cell(session):
     """What one cell defines the next one finds; each report has its own output."""
     work = session()

@@ -1,7 +1,6 @@
 """JupyterLab in headless Chromium; where one of them is missing, the tests say so and are skipped."""
 
 import ctypes
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -12,6 +11,7 @@ import psutil
 import pytest
 from canary import Canary
 from lab import Lab, Notebook
+from leftovers import is_locked
 
 from container_magic.runtime.sweep import runtime_directory
 
@@ -47,23 +47,16 @@ def _left(processes, states):
     for child in living:
         if child.status() == psutil.STATUS_ZOMBIE and child.ppid() == os.getpid():
             child.wait(0)
-    stale = [path for path in runtime_directory().iterdir() if path not in states and not _supervised(path)]
+    stale = [path for path in runtime_directory().iterdir() if path not in states and _is_stale(path)]
     return [str(child) for child in living if child.is_running()] + [str(path) for path in stale]
 
 
-def _supervised(path):
-    """Return whether the container of a state directory has a living supervisor."""
+def _is_stale(path):
+    """Return whether the supervisor of a state directory is dead."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        return not is_locked(path)
     except OSError:
-        return True  # gone meanwhile
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+        return False  # gone meanwhile
 
 
 @pytest.fixture(scope="session")
