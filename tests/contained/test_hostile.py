@@ -118,6 +118,7 @@ def test_garbage_is_dropped_and_the_kernel_goes_on(attacked, attack):
     assert attacked.run("print('goes on')").reply["status"] == "ok", attacked.stderr
     assert_goes_on(attacked)
     assert attacked.manager.is_alive()
+    assert attacked.stderr.count("it was dropped") <= 1  # said once: the server's log is not the attacker's to fill
 
 
 def test_output_for_a_request_that_nobody_has_made_goes_nowhere(attacked):

@@ -174,9 +174,11 @@ def test_widgets_are_off_by_default(sent):
     assert notes == ["widgets are off: contain kernel install --allow-widgets\n"]
 
 
-def opened(name, module=CONTROLS, comm_id="one", view=None, version="2.0.0", target_name="jupyter.widget", **state):
+def opened(
+    model, /, module=CONTROLS, comm_id="one", view=None, version="2.0.0", target_name="jupyter.widget", **state
+):
     """Return a comm_open of a model."""
-    own = {"_model_name": name, "_model_module": module, "_model_module_version": version}
+    own = {"_model_name": model, "_model_module": module, "_model_module_version": version}
     if view:
         own["_view_name"] = view
     return message(
@@ -441,10 +443,13 @@ def test_any_state_gives_keys_of_the_model_only(named, paths, extra):
     model = MODELS[name]
     checked = Filter("safe", True)
     version = "1.0.0" if name == "OutputModel" else "2.0.0"
-    hostile = opened(name, model.module, version=version, **state)
+    hostile = opened(name, model.module, version=version)
+    hostile.content["data"]["state"] |= state  # not by keyword: a model's key may have the name of a parameter
     hostile.content["data"]["buffer_paths"] = paths
     hostile.content["extra"] = extra
-    passed, _ = shown(checked, [hostile, updated(**state)])
+    update = updated()
+    update.content["data"]["state"] = state
+    passed, _ = shown(checked, [hostile, update])
     for one in passed:
         assert set(one.content) <= {"comm_id", "target_name", "data"}
         assert set(one.content["data"]) <= {"state", "buffer_paths", "method"}
