@@ -174,9 +174,7 @@ def test_widgets_are_off_by_default(sent):
     assert notes == ["widgets are off: contain kernel install --allow-widgets\n"]
 
 
-def opened(
-    model, /, module=CONTROLS, comm_id="one", view=None, version="2.0.0", target_name="jupyter.widget", **state
-):
+def opened(model, /, module=CONTROLS, comm_id="one", view=None, version="2.0.0", target_name="jupyter.widget", **state):
     """Return a comm_open of a model."""
     own = {"_model_name": model, "_model_module": module, "_model_module_version": version}
     if view:
