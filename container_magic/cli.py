@@ -12,9 +12,10 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from container_magic.deferred import dataclass
 from container_magic.errors import ContainError, InternalError, NotFoundError, OptionError
 from container_magic.process import launch
 from container_magic.process.handshake import KERNEL_SHELL

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, get_args
+
+from container_magic.deferred import dataclass
 
 LimitName = Literal["memory", "wall", "cpu", "output", "idle", "pids", "disk"]
 StreamName = Literal["stdout", "stderr"]

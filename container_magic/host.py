@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from container_magic.deferred import dataclass
 from container_magic.errors import HostError
 from container_magic.linux.subids import SubordinateIds, subordinate_ids
 from container_magic.linux.userns import IdMapping

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from container_magic.deferred import dataclass
 from container_magic.events import Downgrade, Limit
 from container_magic.linux.userns import IdMapping
 from container_magic.rootfs.host import Lower

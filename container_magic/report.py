@@ -10,9 +10,10 @@ import dataclasses
 import importlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from container_magic.deferred import dataclass
 from container_magic.events import (
     Cleared,
     CodeError,

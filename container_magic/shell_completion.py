@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from container_magic.deferred import dataclass
 from container_magic.errors import HostError, OptionError
 from container_magic.options import options_of
 from container_magic.options.completion import paths, value_words

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
+
+from container_magic.deferred import dataclass
 
 T = TypeVar("T")
 

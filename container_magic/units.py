@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from container_magic.deferred import dataclass
 
 KIB = 1024
 MIB = 1024**2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from container_magic.cgroups.facts import OPTIONAL_FILES, CgroupFacts
@@ -16,6 +15,7 @@ from container_magic.cgroups.settings import (
     v1_settings,
     v2_settings,
 )
+from container_magic.deferred import dataclass
 from container_magic.events import Limit
 from container_magic.spec import Resources
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
 from container_magic.cgroups import files
 from container_magic.cgroups.mounts import V1_CONTROLLERS, Hierarchy, hierarchies
 from container_magic.cgroups.unified import find_base
+from container_magic.deferred import dataclass
 
 Setup = Literal["unified", "legacy", "hybrid", "none"]
 Access = Callable[[str, int], bool]

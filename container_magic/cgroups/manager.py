@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from container_magic.deferred import dataclass
 from container_magic.events import Usage
 from container_magic.spec import Resources
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from container_magic.deferred import dataclass
 from container_magic.spec import DeviceRate, Resources
 
 PERIOD_US = 100_000

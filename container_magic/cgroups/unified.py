@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from container_magic.cgroups import files
 from container_magic.cgroups.mounts import Hierarchy
+from container_magic.deferred import dataclass
 from container_magic.errors import HostError
 
 PARENT = "container_magic"

@@ -6,12 +6,12 @@ import datetime
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 import zmq
 
+from container_magic.deferred import dataclass
 from container_magic.errors import OptionError
 from container_magic.kernel.message import Message
 from container_magic.kernel.wire import Frames, Header, ParentHeader, Signer, WireError, digest_of

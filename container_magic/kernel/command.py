@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from container_magic.deferred import dataclass
 from container_magic.errors import ContainError, OptionError
 from container_magic.options import help_text, parse_line
 from container_magic.options.command_line import shorten

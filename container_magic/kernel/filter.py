@@ -9,11 +9,12 @@ from __future__ import annotations
 import collections
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal
 
 import msgspec
 
+from container_magic.deferred import dataclass
 from container_magic.kernel import replies, shape
 from container_magic.kernel.message import Message
 from container_magic.kernel.outputs import WIDGETS_OFF, Outputs

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import msgspec
 
+from container_magic.deferred import dataclass
 from container_magic.kernel.message import Message
 from container_magic.kernel.pace import MESSAGE_BYTES, Window
 from container_magic.kernel.waiting import CANCEL, PIECE_BYTES, WAITING_BYTES, Waiting, whole

@@ -15,10 +15,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from container_magic.deferred import dataclass
 from container_magic.errors import ContainError, HostError, NotFoundError, OptionError
 from container_magic.options.command_line import shorten
 

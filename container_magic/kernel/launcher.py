@@ -10,8 +10,9 @@ import signal
 import socket
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from container_magic.deferred import dataclass
 from container_magic.errors import ContainError, StateError
 from container_magic.kernel.options import parse_kernel
 from container_magic.runtime.request import RunRequest

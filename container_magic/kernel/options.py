@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from container_magic.deferred import dataclass
 from container_magic.errors import OptionError
 from container_magic.options import RunOptions, from_argv
 from container_magic.options.command_line import shorten

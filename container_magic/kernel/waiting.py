@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from container_magic.deferred import dataclass
 from container_magic.kernel.message import Message
 from container_magic.report import dropped_marker
 

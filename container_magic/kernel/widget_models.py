@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from container_magic.deferred import dataclass
 
 MODULES = {
     "base": "@jupyter-widgets/base",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from container_magic.deferred import dataclass
 from container_magic.kernel.outputs import Outputs
 from container_magic.kernel.widget_models import MODULE_KEYS, Model
 from container_magic.kernel.widget_values import Check, checks, length, may_follow, model_id, number, picture, text

@@ -9,9 +9,10 @@ opened it, and is never used again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from container_magic.deferred import dataclass
 from container_magic.kernel import shape
 from container_magic.kernel.message import Message
 from container_magic.kernel.outputs import Outputs

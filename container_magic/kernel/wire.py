@@ -7,10 +7,11 @@ import hmac
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import msgspec
 
+from container_magic.deferred import dataclass
 from container_magic.errors import OptionError
 
 _DELIMITER = b"<IDS|MSG>"

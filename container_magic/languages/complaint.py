@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from container_magic.deferred import dataclass
 from container_magic.events import CodeError
 
 TAIL_BYTES = 16 * 1024

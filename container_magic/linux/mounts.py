@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
+from container_magic.deferred import dataclass
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import errno
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from container_magic.deferred import dataclass
 
 _LOW_32_BITS = 0xFFFF_FFFF
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 
+from container_magic.deferred import dataclass
 from container_magic.linux.userns import IdMapping
 
 _HELPERS = ("newuidmap", "newgidmap")

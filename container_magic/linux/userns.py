@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from container_magic.deferred import dataclass
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
 

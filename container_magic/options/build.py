@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from container_magic.deferred import dataclass
 from container_magic.errors import OptionError
 from container_magic.languages import LANGUAGES
 from container_magic.options.command_line import key_of, parse_line, see_help, shorten

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from container_magic.deferred import dataclass
 from container_magic.errors import OptionError
 from container_magic.options.for_kernel import why_not
 from container_magic.options.near import nearest

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from container_magic.deferred import dataclass
 from container_magic.errors import OptionError
 from container_magic.options.command_line import key_of, see_help, shorten
 from container_magic.options.near import nearest

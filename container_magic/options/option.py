@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from container_magic.deferred import dataclass
 
 Front = Literal["magic", "cli", "api", "kernel"]
 """Where options come from: ``%%contain`` lines, ``contain run``, keywords of Python functions, ``contain kernel``."""

@@ -15,9 +15,10 @@ import errno
 import os
 import stat
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from container_magic.deferred import dataclass
 from container_magic.host import own_ids
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls

@@ -5,9 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-from dataclasses import dataclass
 from typing import NoReturn
 
+from container_magic.deferred import dataclass
 from container_magic.linux.seccomp import SockFprog
 from container_magic.process import handshake
 from container_magic.rootfs.host import Lower

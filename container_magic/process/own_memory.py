@@ -11,8 +11,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from container_magic.deferred import dataclass
 from container_magic.linux import syscalls
 
 _LINE = re.compile(r"^(\w+)-(\w+) .w.s (\w+) [\w:]+ (\d+) *(.*)$", re.MULTILINE)

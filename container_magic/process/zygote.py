@@ -16,8 +16,9 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NoReturn
+
+from container_magic.deferred import dataclass
 
 MAX_REQUEST_BYTES = 4096
 _MAX_FDS = 16

@@ -11,9 +11,9 @@ import itertools
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from container_magic.deferred import dataclass
 from container_magic.events import FilesChanged
 from container_magic.rootfs.host import VIEW, Lower
 

@@ -10,7 +10,9 @@ import os
 import site
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from container_magic.deferred import dataclass
 
 SYSTEM_DIRECTORIES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 # package stores whose interpreters need more than their own prefix

@@ -11,9 +11,9 @@ import functools
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from container_magic.deferred import dataclass
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
 from container_magic.rootfs.accounts import look_up

@@ -9,9 +9,10 @@ import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from container_magic.deferred import dataclass
 from container_magic.errors import InternalError
 from container_magic.host import HostFeatures, probe
 from container_magic.process import handshake, launch

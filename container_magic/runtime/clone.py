@@ -8,8 +8,8 @@ import os
 import select
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from container_magic.deferred import dataclass
 from container_magic.errors import InternalError
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls

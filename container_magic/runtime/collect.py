@@ -18,9 +18,10 @@ import select
 import socket
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from container_magic.deferred import dataclass
 from container_magic.errors import HostError
 
 MAX_FILES = 1000

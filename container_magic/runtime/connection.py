@@ -7,9 +7,9 @@ import select
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from typing import Any
 
+from container_magic.deferred import dataclass
 from container_magic.errors import HostError, InternalError
 from container_magic.events import Event, to_dict
 from container_magic.linux import constants as c

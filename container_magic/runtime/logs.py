@@ -10,8 +10,8 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from container_magic.deferred import dataclass
 from container_magic.report import dropped_marker
 from container_magic.runtime.state_home import open_state_directory, state_directory
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from container_magic.cgroups import CgroupManager, MemoryUse, Sample
+from container_magic.deferred import dataclass
 from container_magic.errors import ContainError
 from container_magic.events import Usage
 

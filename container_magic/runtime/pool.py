@@ -12,8 +12,9 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from container_magic.deferred import dataclass
 from container_magic.runtime.worker import Worker
 from container_magic.spec import ContainerSpec
 from container_magic.workdir import homes

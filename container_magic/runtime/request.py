@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from container_magic.deferred import dataclass
 from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import json
 import os
 import socket
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from container_magic.deferred import dataclass
 from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
 from container_magic.process import handshake

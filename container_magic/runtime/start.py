@@ -10,7 +10,6 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from container_magic.cgroups.facts import CgroupFacts
 from container_magic.cgroups.facts import probe as probe_cgroups
 from container_magic.cgroups.prepare import open_bases, prepare
 from container_magic.cgroups.scope import launcher_environment, scope_launcher, without_scope
+from container_magic.deferred import dataclass
 from container_magic.errors import HostError, OptionError
 from container_magic.host import HostFeatures, with_cgroups, with_subordinate
 from container_magic.planner import make_plan

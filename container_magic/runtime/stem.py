@@ -20,9 +20,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NoReturn
 
+from container_magic.deferred import dataclass
 from container_magic.errors import HostError, InternalError, OptionError
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls

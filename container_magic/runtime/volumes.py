@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from container_magic.deferred import dataclass
 from container_magic.errors import HostError
 from container_magic.events import Downgrade
 from container_magic.linux import constants as c

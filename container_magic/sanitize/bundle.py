@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from container_magic.deferred import dataclass
 from container_magic.sanitize.data import picture_metadata, pixels, safe_json
 from container_magic.sanitize.frame import framed
 from container_magic.sanitize.html import safe_html, safe_markdown, shows_something, text_of

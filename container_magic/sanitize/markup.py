@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from container_magic.deferred import dataclass
 from container_magic.sanitize.allowed import ATTRIBUTES, HEADINGS, INLINE, TAGS, VOID
 from container_magic.sanitize.text import RefusedError
 
@@ -83,7 +84,7 @@ def well_nested(html: str) -> str:
     return "".join(writer.pieces)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Writer:
     """Writes tags so that at any place what is open is what stands in ``open``."""
 

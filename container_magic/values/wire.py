@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from container_magic.deferred import dataclass
 from container_magic.errors import ContainError
 
 MAX_DEPTH = 64

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from container_magic.deferred import dataclass
 from container_magic.errors import NotFoundError, OptionError, StateError
 from container_magic.runtime.asking import ask, containers, find
 from container_magic.runtime.records import kept_records, read_record

@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from container_magic import host
 from container_magic.cgroups.enforce import assess
 from container_magic.cgroups.facts import CgroupFacts
 from container_magic.cgroups.prepare import prepare
+from container_magic.deferred import dataclass
 from container_magic.errors import ContainError
 from container_magic.events import Limit
 from container_magic.linux.subids import ADD_RANGE

@@ -7,9 +7,10 @@ import os
 import select
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from container_magic.deferred import dataclass
 from container_magic.errors import ContainError, OptionError
 from container_magic.events import Exited, Failed
 from container_magic.options.standard_input import StandardInput, standard_input

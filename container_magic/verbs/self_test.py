@@ -12,9 +12,10 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from container_magic.deferred import dataclass
 from container_magic.errors import HostError
 from container_magic.report import RunReport
 from container_magic.verbs.run import run

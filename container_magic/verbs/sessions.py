@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from container_magic.deferred import dataclass
 from container_magic.errors import NotFoundError, OptionError, StateError
 from container_magic.events import Usage, until_exited
 from container_magic.options import for_shell, from_keywords
