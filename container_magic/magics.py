@@ -18,10 +18,12 @@ from traitlets import Bool, Dict, Float, Int, List, TraitType, Unicode, Union
 from traitlets.config import Configurable
 
 from container_magic import options
-from container_magic.display import StreamDecoder, report_full, report_full_html, report_line, report_line_html
 from container_magic.display.failure import CellError, failure
+from container_magic.display.html import report_full_html, report_line_html
 from container_magic.display.notebook import Page, ask
 from container_magic.display.sending import Idle, Streams
+from container_magic.display.streams import StreamDecoder
+from container_magic.display.text import report_full, report_line
 from container_magic.errors import ContainError, OptionError
 from container_magic.events import Cleared, Displayed, Failed, InputAsked, Output, until_exited
 from container_magic.options.completion import at_cursor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 
 from container_magic.errors import OptionError
@@ -42,6 +41,8 @@ def _is_program(path: str) -> bool:
 
 
 def _hint(name: str) -> str:
+    import shutil
+
     elsewhere = shutil.which(name)
     if elsewhere is None:
         return f"install {name} on this host, below /usr"

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import field, replace
-from pathlib import Path
 from typing import Literal
 
 from container_magic.cgroups import files
@@ -16,6 +15,7 @@ from container_magic.deferred import dataclass
 
 Setup = Literal["unified", "legacy", "hybrid", "none"]
 Access = Callable[[str, int], bool]
+Path = str | os.PathLike[str]
 
 V2_CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io")
 """The v2 controllers that this package uses."""
@@ -71,8 +71,8 @@ class CgroupFacts:
 
 
 def probe(
-    proc: Path = Path("/proc"),
-    sys: Path = Path("/sys"),
+    proc: Path = "/proc",
+    sys: Path = "/sys",
     *,
     access: Access = os.access,
     pid: int | None = None,
@@ -94,8 +94,8 @@ def probe(
     uid = os.geteuid() if uid is None else uid
     v1 = tuple(hierarchy for hierarchy in found if not hierarchy.v2)
     v2 = next((hierarchy for hierarchy in found if hierarchy.v2), None)
-    memory = _keyed_bytes(files.read(None, str(proc / "meminfo")))
-    status = files.read(None, str(proc / process / "status"))
+    memory = _keyed_bytes(files.read(None, f"{proc}/meminfo"))
+    status = files.read(None, f"{proc}/{process}/status")
     facts = CgroupFacts(
         setup=_setup(v1, v2),
         memory_total_bytes=memory.get("MemTotal", 0),
@@ -243,7 +243,7 @@ def _disks(sys: Path, v2_top: str) -> dict[str, str]:
     costs = files.read(None, f"{v2_top}/io.cost.qos") if v2_top else ""
     with_cost = re.findall(r"^(\d+:\d+) .*\benable=1\b", costs, re.MULTILINE)
     disks = {}
-    for path in _subdirectory_links(sys / "block"):
+    for path in _links(f"{sys}/block"):
         number = files.read(None, f"{path}/dev")
         chosen = re.search(r"\[([\w-]+)\]", files.read(None, f"{path}/queue/scheduler"))
         if number:
@@ -251,9 +251,9 @@ def _disks(sys: Path, v2_top: str) -> dict[str, str]:
     return disks
 
 
-def _subdirectory_links(directory: Path) -> list[str]:
+def _links(directory: str) -> list[str]:
     """Return the entries of ``/sys/block``, which are links into ``/sys/devices``."""
     try:
-        return sorted(str(path) for path in directory.iterdir())
+        return sorted(f"{directory}/{name}" for name in os.listdir(directory))
     except OSError:
         return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from container_magic.deferred import dataclass
 
@@ -37,31 +36,32 @@ class _Mount:
     read_only: bool
 
 
-def hierarchies(proc: Path, process: str = "self") -> tuple[Hierarchy, ...]:
+def hierarchies(proc: str | os.PathLike[str], process: str = "self") -> tuple[Hierarchy, ...]:
     """Return the hierarchies that are mounted and hold v1 controllers or are v2, each once.
 
     Reads ``cgroup`` and ``mountinfo`` of ``process`` below ``proc``; no path is assumed and no order of comma lists.
     """
-    own_paths = _own_paths(proc / process)
+    folder = os.path.join(proc, process)
+    own_paths = _own_paths(folder)
     groups: dict[tuple[str, ...], list[_Mount]] = {}
-    for mount in _mounts(proc / process):
+    for mount in _mounts(folder):
         groups.setdefault(("",) if mount.v2 else mount.controllers, []).append(mount)
     return tuple(_hierarchy(mounts, own_paths) for mounts in groups.values())
 
 
-def _own_paths(process: Path) -> dict[str, str]:
+def _own_paths(folder: str) -> dict[str, str]:
     """Return controller -> path of the own group as its file ``cgroup`` gives it; v2 has the key ''."""
     paths = {}
-    for line in _read(process / "cgroup").splitlines():
+    for line in _read(f"{folder}/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             paths[controller] = path
     return paths
 
 
-def _mounts(process: Path) -> list[_Mount]:
+def _mounts(folder: str) -> list[_Mount]:
     mounts = []
-    for line in _read(process / "mountinfo").splitlines():
+    for line in _read(f"{folder}/mountinfo").splitlines():
         fields = line.split(" ")
         dash = fields.index("-", 6)
         fstype, super_options = fields[dash + 1], fields[dash + 3].split(",")
@@ -124,8 +124,9 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     try:
-        return path.read_text(errors="surrogateescape")
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
     except OSError:
         return ""

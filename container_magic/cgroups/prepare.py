@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -67,7 +66,7 @@ def _remove_old_probes(base: str) -> None:
 
 def _files_of_new_group(base: str) -> set[str]:
     _remove_old_probes(base)
-    path = os.path.join(base, f"{_PROBE}{secrets.token_hex(4)}")
+    path = os.path.join(base, f"{_PROBE}{os.urandom(4).hex()}")
     files.make(None, path)
     try:
         return {name for name in OPTIONAL_FILES if files.exists(None, f"{path}/{name}")}

@@ -7,7 +7,6 @@ with ``Delegate=yes`` (systemd.resource-control(5), https://systemd.io/CGROUP_DE
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -22,8 +21,12 @@ def scope_launcher(facts: CgroupFacts, environ: Mapping[str, str] = os.environ) 
     It is none in a scope or service that is the user's to divide already, on cgroup v1 (nothing can be delegated), and
     without a manager.
     """
+    if facts.setup != "unified" or os.geteuid() == 0 or not _is_managed(facts.bases):
+        return ()
+    import shutil
+
     program = shutil.which("systemd-run")
-    if facts.setup != "unified" or os.geteuid() == 0 or program is None or not _is_managed(facts.bases):
+    if program is None:
         return ()
     if not os.path.exists(f"{environ.get('XDG_RUNTIME_DIR', '')}/systemd/private"):
         return ()

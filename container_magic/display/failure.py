@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from container_magic.display.text import advice, reason, refusals, says_line
 from container_magic.events import CodeError
 from container_magic.report import RunReport
-from container_magic.sanitize import plain_text, sanitize_traceback
+from container_magic.sanitize.escapes import plain_text
+from container_magic.sanitize.text import sanitize_traceback
 
 NAME_LIMIT = 200
 """Characters of a class name that came out of a container."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 
@@ -93,6 +92,8 @@ class Screen:
         text = self._progress.due()
         if not text or not self._at_line_start or not self._in_foreground():
             return
+        import shutil
+
         width = shutil.get_terminal_size().columns - 1
         self._write(self._fd, _ERASE + text[:width].encode())
         self._shown = True

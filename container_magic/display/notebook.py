@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from container_magic.events import Cleared, Displayed, InputAsked
-from container_magic.sanitize import plain_text
+from container_magic.sanitize.escapes import plain_text
 
 if TYPE_CHECKING:
     from container_magic.display.cell import CellLine

@@ -6,7 +6,7 @@ import codecs
 
 from container_magic.events import Output
 from container_magic.report import dropped_marker
-from container_magic.sanitize import EscapeFilter
+from container_magic.sanitize.escapes import EscapeFilter
 
 
 class StreamDecoder:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from container_magic.display.curve import Point, cpu_curve, cpu_limit, memory_curve, resample, scale
 from container_magic.events import FilesChanged, Limit, MemoryHigh
 from container_magic.report import RunReport
-from container_magic.sanitize import plain_text
+from container_magic.sanitize.escapes import plain_text
 from container_magic.units import format_duration, format_size
 
 PICTURE_WIDTH = 60

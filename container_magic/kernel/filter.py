@@ -19,7 +19,8 @@ from container_magic.kernel import replies, shape
 from container_magic.kernel.message import Message
 from container_magic.kernel.outputs import WIDGETS_OFF, Outputs
 from container_magic.kernel.widgets import Widgets
-from container_magic.sanitize import EscapeFilter, HtmlMode
+from container_magic.sanitize.bundle import HtmlMode
+from container_magic.sanitize.escapes import EscapeFilter
 from container_magic.sanitize.text import as_text
 
 Channel = Literal["shell", "iopub", "control", "stdin"]

@@ -8,7 +8,7 @@ from container_magic.deferred import dataclass
 from container_magic.errors import OptionError
 from container_magic.options import RunOptions, from_argv
 from container_magic.options.command_line import shorten
-from container_magic.sanitize import HtmlMode
+from container_magic.sanitize.bundle import HtmlMode
 from container_magic.spec import ContainerSpec
 from container_magic.verbs.sessions import session_spec
 

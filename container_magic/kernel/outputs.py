@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from container_magic.kernel import shape
-from container_magic.sanitize import HtmlMode, sanitize_bundle, sanitize_traceback
+from container_magic.sanitize.bundle import HtmlMode, sanitize_bundle
+from container_magic.sanitize.text import sanitize_traceback
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGETS_OFF = "widgets are off: contain kernel install --allow-widgets"

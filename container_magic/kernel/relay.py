@@ -28,7 +28,7 @@ from container_magic.kernel.wire import Frames, WireError
 from container_magic.report import RunReport
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.run import Run
-from container_magic.sanitize import EscapeFilter
+from container_magic.sanitize.escapes import EscapeFilter
 
 if TYPE_CHECKING:
     from container_magic.kernel.launcher import Outside

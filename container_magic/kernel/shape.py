@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from container_magic.sanitize import plain_text, safe_text
 from container_magic.sanitize.data import INTEGER_BITS, safe_json
+from container_magic.sanitize.escapes import plain_text, safe_text
 from container_magic.sanitize.text import RefusedError, as_text
 
 Shape = Callable[[Any], Any]

@@ -9,7 +9,7 @@ from container_magic.deferred import dataclass
 from container_magic.kernel.outputs import Outputs
 from container_magic.kernel.widget_models import MODULE_KEYS, Model
 from container_magic.kernel.widget_values import Check, checks, length, may_follow, model_id, number, picture, text
-from container_magic.sanitize import HtmlMode
+from container_magic.sanitize.bundle import HtmlMode
 from container_magic.sanitize.text import RefusedError
 
 KEYS = 256

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from container_magic.kernel import shape
-from container_magic.sanitize import HtmlMode
 from container_magic.sanitize.allowed import safe_attribute, safe_value
+from container_magic.sanitize.bundle import HtmlMode
 from container_magic.sanitize.html import safe_html, text_of
 from container_magic.sanitize.images import Pictures
 from container_magic.sanitize.mathematics import REFUSED_MACRO

@@ -18,7 +18,7 @@ from container_magic.kernel.message import Message
 from container_magic.kernel.outputs import Outputs
 from container_magic.kernel.widget_models import VERSION, Model, model_of
 from container_magic.kernel.widget_state import Path, States, placed_buffers
-from container_magic.sanitize import HtmlMode
+from container_magic.sanitize.bundle import HtmlMode
 
 MOST_COMMS = 50_000
 """Comms that a kernel may have in its life."""

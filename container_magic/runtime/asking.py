@@ -35,7 +35,7 @@ def containers(*, that_answer: bool = True) -> list[str]:
     directory = runtime_directory()
     with os.scandir(directory) as entries:
         found = [entry.name for entry in entries if re.fullmatch(r"[0-9a-f]{64}", entry.name)]
-    return [name for name in found if not that_answer or (directory / name / CONTROL).exists()]
+    return [name for name in found if not that_answer or os.path.exists(f"{directory}/{name}/{CONTROL}")]
 
 
 def ask(container_id: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +62,8 @@ def ask(container_id: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _exchange(container_id: str, request: bytes) -> tuple[bytes, list[int]]:
-    directory = os.open(runtime_directory() / container_id, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    path = f"{runtime_directory()}/{container_id}"
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
         try:

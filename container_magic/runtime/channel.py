@@ -18,7 +18,7 @@ import msgspec
 
 from container_magic.events import Cleared, Displayed, Event, InputAsked
 from container_magic.process.channel import LENGTHS, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_JSON_BYTES
-from container_magic.sanitize import HtmlMode, sanitize_bundle
+from container_magic.sanitize.bundle import HtmlMode, sanitize_bundle
 from container_magic.values.wire import RefusedError
 
 if TYPE_CHECKING:

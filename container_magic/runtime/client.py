@@ -10,7 +10,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import field
-from pathlib import Path
 
 from container_magic.deferred import dataclass
 from container_magic.errors import InternalError
@@ -36,7 +35,7 @@ class Zygote:
     control: socket.socket
     features: HostFeatures
     tree: HostTree
-    directory: Path
+    directory: str
     owner_pid: int
     pool: Pool = field(default_factory=Pool)
     runs: set[int] = field(default_factory=set)

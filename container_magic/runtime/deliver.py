@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import socket
 
 from container_magic.errors import OptionError
@@ -93,7 +92,7 @@ def _enter(directory: int, name: str) -> int:
 
 
 def _replace(directory: int, name: str, source: int, size_bytes: int) -> None:
-    temporary = f".container_magic-{secrets.token_hex(8)}"
+    temporary = f".container_magic-{os.urandom(8).hex()}"
     fd = os.open(
         temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=directory
     )

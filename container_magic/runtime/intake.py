@@ -15,7 +15,7 @@ from container_magic.runtime.output import OutputGate
 if TYPE_CHECKING:
     from container_magic.runtime.channel import Channel
     from container_magic.runtime.variables import Variables
-    from container_magic.sanitize import HtmlMode
+    from container_magic.sanitize.bundle import HtmlMode
 
 _READ_BYTES = 256 * 1024
 _STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")

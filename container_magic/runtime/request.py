@@ -9,7 +9,7 @@ from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:
     from container_magic.runtime.variables import Variables
-    from container_magic.sanitize import HtmlMode
+    from container_magic.sanitize.bundle import HtmlMode
 
 
 @dataclass(frozen=True, kw_only=True)

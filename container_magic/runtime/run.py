@@ -36,7 +36,6 @@ from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.logs import OutputLog
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.request import RunRequest
-from container_magic.runtime.stem import Stem, forked_stem
 from container_magic.runtime.sweep import await_end
 from container_magic.runtime.why_over import why_over
 from container_magic.runtime.worker import Worker
@@ -44,6 +43,7 @@ from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:
     from container_magic.languages.complaint import Complaint
+    from container_magic.runtime.stem import Stem
 
 
 class Run:
@@ -103,6 +103,8 @@ class Run:
 
     def _new_worker(self) -> Worker:
         if self._request.spec.process.shell == "live":
+            from container_magic.runtime.stem import forked_stem  # all of a container's own side, for few
+
             plan = plan_for(self._request.spec, self._zygote)
             with forked_stem(plan, self._zygote.process.pid) as self._stem:
                 return Worker(self._zygote, plan, keep=False, child=self._stem.child)

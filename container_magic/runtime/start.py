@@ -10,7 +10,6 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from container_magic.cgroups.facts import CgroupFacts
@@ -49,7 +48,7 @@ class Wish:
     ``once``: it serves one request, and spends nothing on a second one.
     """
 
-    directory: Path
+    directory: str
     preload: tuple[str, ...] = ()
     once: bool = False
 

@@ -7,7 +7,6 @@ import fcntl
 import os
 import select
 import stat
-from pathlib import Path
 
 from container_magic.cgroups.sweep import remove_stale
 from container_magic.errors import ContainError, HostError
@@ -16,7 +15,7 @@ from container_magic.runtime.state import CGROUPS, locked
 _DYING_SECONDS = 1.0
 
 
-def runtime_directory() -> Path:
+def runtime_directory() -> str:
     """Return the runtime directory of this user, made when it is missing.
 
     Raises:
@@ -24,8 +23,9 @@ def runtime_directory() -> Path:
     """
     path = _choose()
     try:
-        path.mkdir(mode=0o700, exist_ok=True)
-        status = path.lstat()
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        status = os.lstat(path)
     except OSError as error:
         raise HostError(f"cannot make the runtime directory {path}: {error.strerror}") from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
@@ -33,13 +33,13 @@ def runtime_directory() -> Path:
     return path
 
 
-def _choose() -> Path:
+def _choose() -> str:
     if os.geteuid() == 0 and os.access("/run", os.W_OK):
-        return Path("/run/container_magic")
+        return "/run/container_magic"
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     if session and os.access(session, os.W_OK):
-        return Path(session) / "container_magic"
-    return Path(f"/tmp/container_magic-{os.geteuid()}")
+        return f"{session}/container_magic"
+    return f"/tmp/container_magic-{os.geteuid()}"
 
 
 def await_end(pid: int) -> None:
@@ -50,7 +50,7 @@ def await_end(pid: int) -> None:
         os.close(pidfd)
 
 
-def sweep(directory: Path) -> list[str]:
+def sweep(directory: str) -> list[str]:
     """Remove what dead supervisors left: cgroups with whatever is in them, then the state; return the ids."""
     swept: list[str] = []
     runtime_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -62,7 +62,7 @@ def tree(pid):
 
 def traces(container_id):
     """Return the state directory and cgroups of a container that are still there."""
-    places = [runtime_directory() / container_id]
+    places = [Path(runtime_directory()) / container_id]
     places += [Path(base, f"container_magic-{container_id}") for base in set(probe().bases.values())]
     return [str(place) for place in places if place.exists()]
 
@@ -422,7 +422,7 @@ class TestSweep:
 
     def _leave(self, processes=0):
         container_id = secrets.token_hex(32)
-        state = runtime_directory() / container_id
+        state = Path(runtime_directory()) / container_id
         state.mkdir(mode=0o700)
         (state / "state.json").write_text(
             json.dumps({"id": container_id, "status": "running", "supervisor_pid": 4194300})
@@ -488,7 +488,7 @@ class TestSweep:
 
     def test_foreign_files_are_left_alone(self, run):
         """A file or a link in the runtime directory is not followed and not removed."""
-        directory = runtime_directory()
+        directory = Path(runtime_directory())
         stray, link = directory / "stray-file", directory / "stray-link"
         stray.write_text("x")
         link.symlink_to("/etc")
@@ -509,7 +509,7 @@ class TestSweep:
 
         assert output == "1\n\n", complaints
         assert alive(running.created.pid)
-        assert (runtime_directory() / running.created.container_id).exists()
+        assert (Path(runtime_directory()) / running.created.container_id).exists()
 
     def test_containers_that_are_being_made_are_not_swept(self, run):
         """Sweeps in a tight loop beside many starts never take a living container."""

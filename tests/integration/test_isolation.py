@@ -886,9 +886,9 @@ class TestOutsiders:
 
         running = live("import time; time.sleep(10)")
 
-        for path in (runtime_directory(), runtime_directory() / running.created.container_id):
+        for path in (Path(runtime_directory()), Path(runtime_directory()) / running.created.container_id):
             assert path.stat().st_mode & 0o077 == 0
-        file = runtime_directory() / running.created.container_id / "state.json"
+        file = Path(runtime_directory()) / running.created.container_id / "state.json"
         while (state := json.loads(file.read_text()))["status"] == "created":  # the file is not on the start's path
             time.sleep(0.01)
         assert state["status"] == "running"

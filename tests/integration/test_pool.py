@@ -265,7 +265,7 @@ class TestDeaths:
 
         assert len(ids) == 2
         deadline = time.monotonic() + 10
-        places = [runtime_directory() / name for name in ids]
+        places = [Path(runtime_directory()) / name for name in ids]
         while any(place.exists() for place in places):
             assert time.monotonic() < deadline, places
             time.sleep(0.05)

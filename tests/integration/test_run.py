@@ -714,7 +714,7 @@ class TestStream:
         running.iterator.close()
 
         assert not os.path.exists(f"/proc/{running.created.pid}")
-        assert not (runtime_directory() / running.created.container_id).exists()
+        assert not (Path(runtime_directory()) / running.created.container_id).exists()
 
     def test_stream_refuses_bad_options_at_once(self):
         """An option that makes no sense is an error of the call, not of the first event."""

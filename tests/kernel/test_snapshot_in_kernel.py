@@ -61,7 +61,7 @@ def settled(look):
 
 def state_of(pid):
     """Return the state of the container whose init is ``pid``, None before it is written."""
-    for path in runtime_directory().glob("*/state.json"):
+    for path in Path(runtime_directory()).glob("*/state.json"):
         try:
             state = json.loads(path.read_text())
         except (OSError, ValueError):

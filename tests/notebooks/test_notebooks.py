@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from container_magic.sanitize import plain_text
+from container_magic.sanitize.escapes import plain_text
 
 # one worker runs them all: each notebook is run once
 pytestmark = pytest.mark.xdist_group("notebooks")

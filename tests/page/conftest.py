@@ -33,7 +33,7 @@ def pytest_runtest_setup(item):
 def nothing_left():
     """Adopt whatever loses its parent, and fail when a process or a container's state is left at the end."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    before = set(psutil.Process().children(recursive=True)), set(runtime_directory().iterdir())
+    before = set(psutil.Process().children(recursive=True)), set(Path(runtime_directory()).iterdir())
     yield
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (left := _left(*before)) and time.monotonic() < deadline:
@@ -47,7 +47,7 @@ def _left(processes, states):
     for child in living:
         if child.status() == psutil.STATUS_ZOMBIE and child.ppid() == os.getpid():
             child.wait(0)
-    stale = [path for path in runtime_directory().iterdir() if path not in states and _is_stale(path)]
+    stale = [path for path in Path(runtime_directory()).iterdir() if path not in states and _is_stale(path)]
     return [str(child) for child in living if child.is_running()] + [str(path) for path in stale]
 
 

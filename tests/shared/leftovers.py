@@ -136,7 +136,7 @@ def _command(pid: int) -> str:
 
 def state_directories() -> list[Path]:
     """Return the state directories of all containers of this user."""
-    return list(runtime_directory().iterdir())
+    return list(Path(runtime_directory()).iterdir())
 
 
 def cgroup_directories() -> list[Path]:

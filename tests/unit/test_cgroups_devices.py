@@ -1,7 +1,7 @@
 """Bytes per device, from the texts of both cgroup versions."""
 
 from container_magic.cgroups.devices import busiest, total, v1_counters, v2_counters
-from container_magic.display import report_full
+from container_magic.display.text import report_full
 from container_magic.events import DeviceIO, Exited, Usage, from_dict, to_dict
 from container_magic.report import RunReport, fold
 

@@ -109,7 +109,7 @@ def test_changes_stand_in_the_report(layers, upper):
     report = fold([event])
     assert report.changes == layers.changes()
     assert RunReport.from_dict(report.to_dict()) == report
-    from container_magic.display import report_full
+    from container_magic.display.text import report_full
 
     text = report_full(report)
     assert "files       12 changed\n            /00\n" in text

@@ -9,10 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_magic.display import advice, reason, report_full, report_full_html, report_line, report_line_html
 from container_magic.display.curve import cpu_curve, cpu_limit, memory_curve, resample, scale
+from container_magic.display.html import report_full_html, report_line_html
 from container_magic.display.svg import WIDTH, usage_svg
-from container_magic.display.text import PICTURE_HEIGHT, PICTURE_WIDTH, chart, human_bytes, human_seconds
+from container_magic.display.text import (
+    PICTURE_HEIGHT,
+    PICTURE_WIDTH,
+    advice,
+    chart,
+    human_bytes,
+    human_seconds,
+    reason,
+    report_full,
+    report_line,
+)
 from container_magic.events import CodeError, Collected, Downgrade, Limit, MemoryHigh, NotCollected, Sampled
 from container_magic.options import from_argv
 from container_magic.report import ReportUsage, RunReport

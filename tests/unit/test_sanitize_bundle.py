@@ -14,9 +14,10 @@ from page import Page, assert_inert, assert_picture, encoded, words
 from PIL import Image, PngImagePlugin
 
 from container_magic.sanitize import data as json_data
-from container_magic.sanitize import images, sanitize_bundle, sanitize_traceback
-from container_magic.sanitize.bundle import NOTES
+from container_magic.sanitize import images
+from container_magic.sanitize.bundle import NOTES, sanitize_bundle
 from container_magic.sanitize.frame import POLICY
+from container_magic.sanitize.text import sanitize_traceback
 
 MODES = ("text", "safe", "iframe")
 
@@ -401,7 +402,7 @@ def test_damaged_pictures_are_shown_or_noted(kind, chance):
 def test_the_filter_loads_libraries_only_when_a_bundle_needs_them():
     """Importing the package, and text, cost no nh3, Pillow or Markdown."""
     source = (
-        "import sys; from container_magic.sanitize import sanitize_bundle as s;"
+        "import sys; from container_magic.sanitize.bundle import sanitize_bundle as s;"
         " s({'text/plain': 'x', 'application/json': 1}, {}, mode='safe');"
         " assert not {'nh3', 'PIL', 'markdown_it', 'mdit_py_plugins'} & set(sys.modules)"
     )

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from page import Page, assert_inert, words
 
-from container_magic.sanitize import allowed, sanitize_bundle
+from container_magic.sanitize import allowed
 from container_magic.sanitize.allowed import safe_style
+from container_magic.sanitize.bundle import sanitize_bundle
 from container_magic.sanitize.html import text_of
 from container_magic.sanitize.markup import MAX_DEPTH, MAX_TAGS, well_nested
 from container_magic.sanitize.mathematics import REFUSED_MACRO
