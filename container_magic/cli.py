@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from container_magic.deferred import dataclass
 from container_magic.errors import ContainError, InternalError, NotFoundError, OptionError
 from container_magic.process import launch
-from container_magic.process.handshake import KERNEL_SHELL
+from container_magic.process.shells import KERNEL_SHELL
 from container_magic.rootfs.marker import is_inside
 from container_magic.standard_streams import is_open, stdin_for, take_standard_numbers, write_all
 

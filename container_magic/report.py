@@ -134,24 +134,27 @@ class RunReport:
         return build(cls, {name: value for name, value in data.items() if name != "ok"})
 
     def __str__(self) -> str:
-        line: str = _display("text").report_line(self)
+        line: str = _display("container_magic.display.text").report_line(self)
         return line
 
     def __repr__(self) -> str:
         return f"<RunReport {self}>"
 
     def _repr_html_(self) -> str:
-        page: str = _display("html").report_full_html(self)
+        page: str = _display("container_magic.display.html").report_full_html(self)
         return page
 
     def _repr_mimebundle_(self, **_options: Any) -> dict[str, str]:
-        return {"text/plain": _display("text").report_full(self), "text/html": self._repr_html_()}
+        return {
+            "text/plain": _display("container_magic.display.text").report_full(self),
+            "text/html": self._repr_html_(),
+        }
 
 
 def _display(module: str) -> Any:
     # How a report looks is ring 7's business. It is named here as a string and loaded when a report is shown,
     # so that importing ring 0 imports nothing above it.
-    return importlib.import_module(f"container_magic.display.{module}")
+    return importlib.import_module(module)
 
 
 def dropped_marker(dropped_bytes: int) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 import sys
 from dataclasses import replace
@@ -25,8 +26,8 @@ from container_magic.linux import syscalls
 from container_magic.linux.signals import reset_signals
 from container_magic.linux.subids import SubordinateIds, map_with_helpers
 from container_magic.linux.userns import IdMapping, namespace_of, write_maps
-from container_magic.rootfs.host import VIEW, HostTree, Lower, host_tree, interpreter_prefixes
-from container_magic.rootfs.template import USER_ID, build_template
+from container_magic.rootfs.host import TEMPLATE, VIEW, HostTree, Lower, host_tree, interpreter_prefixes
+from container_magic.rootfs.template import USER_ID, build_template, fill_template
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -95,16 +96,18 @@ def make_view(config: BootConfig, control: int) -> NoReturn:
         # first a namespace in which mounts may be made, then, below, a second one for the view
         _enter_user_namespace(config.subordinate)
     host_view = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    template = syscalls.detached_mount("tmpfs", {"mode": "0755", "size": "64m"}, _PLAIN)
+    filler = _make_template(config, template)
     idmap = -1 if config.rootless else namespace_of(config.id_mappings, config.id_mappings)
     syscalls.unshare(c.CLONE_NEWNS)
     syscalls.mount("", "/", None, c.MS_REC | c.MS_PRIVATE)
-    has_mounts = build_view(config, idmap)
+    has_mounts = build_view(config, idmap, template)
     view = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     fds = {"control": control, "host_view": host_view, "view": view, "idmap": idmap}
     for fd in fds.values():
         if fd >= 0:
             os.set_inheritable(fd, True)
-    _become_zygote(fds, config.preload, has_mounts)
+    _become_zygote({**fds, "filler": filler}, config.preload, has_mounts)
 
 
 def _enter_user_namespace(subordinate: SubordinateIds | None) -> None:
@@ -136,7 +139,43 @@ def _enter_user_namespace(subordinate: SubordinateIds | None) -> None:
     os.setresuid(0, 0, 0)
 
 
-def build_view(config: BootConfig, idmap: int) -> list[str]:
+def _make_template(config: BootConfig, template: int) -> int:
+    """Make the template in the detached mount ``template`` and have a child fill it; return the child's pid.
+
+    It reads the host's ``/etc`` and so stays in this mount namespace, which this process is about to leave.
+    """
+    owner = 0 if config.rootless else config.id_mappings[0].host_id
+    has_range = sum(mapping.size for mapping in config.id_mappings) > USER_ID
+    root = f"/proc/self/fd/{template}"
+    build_template(root, config.tree, owner, owner + USER_ID if has_range else owner)
+    parent = os.getpid()
+    filler = os.fork()
+    if filler:
+        return filler
+    status = 1
+    try:
+        syscalls.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == parent:  # else it died before the line above
+            fill_template(root, owner)
+            status = 0
+    except OSError as error:
+        os.write(2, f"the template of the root: {error}\n".encode(errors="backslashreplace"))
+    finally:
+        os._exit(status)
+
+
+def seal_template(filler: int) -> None:
+    """Wait until the child ``filler`` has filled the template, which is read-only from then on.
+
+    Raises:
+        ChildProcessError: It could not; it has said why on standard error.
+    """
+    if os.waitpid(filler, 0)[1] != 0:
+        raise ChildProcessError("the template of the containers' root cannot be made")
+    syscalls.mount_setattr(c.AT_FDCWD, TEMPLATE, attr_set=c.MOUNT_ATTR_RDONLY)
+
+
+def build_view(config: BootConfig, idmap: int, template: int) -> list[str]:
     """Assemble the view on a detached tmpfs and make it the root of this mount namespace.
 
     Returns:
@@ -156,6 +195,8 @@ def build_view(config: BootConfig, idmap: int) -> list[str]:
     root_fd = syscalls.detached_mount("tmpfs", {"mode": "0755", "size": "64m"}, _PLAIN)
     syscalls.move_mount(root_fd, _STAGE)
     _skeleton(_STAGE, config)
+    syscalls.move_mount(template, _STAGE + TEMPLATE)
+    os.close(template)
     for lower, fd in again:
         _attach(fd, _STAGE + lower.path)
     for lower, fd in clones:
@@ -177,8 +218,6 @@ def build_view(config: BootConfig, idmap: int) -> list[str]:
 def _skeleton(root: str, config: BootConfig) -> None:
     tree = config.tree
     owner = 0 if config.rootless else config.id_mappings[0].host_id
-    has_range = sum(mapping.size for mapping in config.id_mappings) > USER_ID
-    user_owner = owner + USER_ID if has_range else owner
     for name in ("dev", "dev/pts", "dev/shm", "dev/mqueue", "proc", "sys", "tmp", "run"):
         os.mkdir(f"{root}/{name}")
     for name, target in _DEVICE_LINKS.items():
@@ -186,9 +225,7 @@ def _skeleton(root: str, config: BootConfig) -> None:
         os.chown(f"{root}/dev/{name}", owner, owner, follow_symlinks=False)
     for name in ("", "/lower", "/lib", "/lib/container_magic", "/empty", "/mnt", "/template"):
         os.mkdir(f"{root}{VIEW}{name}")
-    build_template(f"{root}{VIEW}/template", tree, owner, user_owner)
-    os.chown(f"{root}{VIEW}/template", owner, owner)
-    os.symlink(f"{VIEW[1:]}/template/etc", f"{root}/etc")
+    os.symlink(f"{TEMPLATE[1:]}/etc", f"{root}/etc")
     for path, target in tree.links:
         os.symlink(target, root + path)
     for lower in tree.lowers:

@@ -19,7 +19,7 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from container_magic.process.handshake import EXCHANGE, IPYTHON_SHELL, KERNEL_SHELL, LIVE_SHELL, PLAIN_SHELL
+from container_magic.process.shells import EXCHANGE, IPYTHON_SHELL, KERNEL_SHELL, LIVE_SHELL, PLAIN_SHELL
 from container_magic.process.slot import exit_code_of, leave_error, set_line
 
 if TYPE_CHECKING:

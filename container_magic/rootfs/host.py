@@ -19,6 +19,8 @@ SYSTEM_DIRECTORIES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/lib
 STORES = ("/nix/store", "/gnu/store")
 VIEW = "/.container_magic"
 """Directory of the runtime's own things in the zygote's view of the host; never inside a container."""
+TEMPLATE = f"{VIEW}/template"
+"""Where the lowest layer of the containers' ``/`` is there."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from container_magic.linux.mounts import (
     Resize,
     Scratch,
 )
-from container_magic.rootfs.host import VIEW, Lower, is_inside
+from container_magic.rootfs.host import TEMPLATE, VIEW, Lower, is_inside
 from container_magic.rootfs.work import Copy, Layer, layer_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def operations_ahead(lowers: Sequence[Lower], network: str) -> list[Operation]:
     """Return the mounts that are the same for every container with this kind of network."""
     operations: list[Operation] = [
         Scratch(),
-        Overlay(lowerdir=f"{VIEW}/template", destination="/", name="root"),
+        Overlay(lowerdir=TEMPLATE, destination="/", name="root"),
     ]
     operations += [_lower(lower, str(number)) for number, lower in enumerate(lowers)]
     operations += _kernel_file_systems(network)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Sequence
 
 from container_magic.rootfs.accounts import GROUP, PASSWD
 from container_magic.rootfs.host import HostTree
@@ -37,14 +38,17 @@ _DIRECTORIES = {
     "var/log": 0o755,
     "var/tmp": 0o1777,
 }
+# what the zygote's own interpreter looks up when it starts
+_ETC_FIRST = (
+    "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "locale.conf", "localtime",
+    "os-release", "python3", "python3.11", "python3.12", "python3.13", "timezone",
+)  # fmt: skip
 # what programs look up; nothing here is secret, and nothing of it names users, hosts or mounts
 _ETC = (
     "X11", "alternatives", "bash.bashrc", "bindresvport.blacklist", "ca-certificates", "ca-certificates.conf",
-    "debian_version", "fonts", "gai.conf", "host.conf", "inputrc", "issue", "java-17-openjdk", "ld.so.cache",
-    "ld.so.conf", "ld.so.conf.d", "locale.alias", "locale.conf", "localtime", "lsb-release", "magic", "mailcap",
-    "matplotlibrc", "mime.types", "networks", "os-release", "perl", "pki", "profile", "protocols", "python3",
-    "python3.11", "python3.12", "python3.13", "R", "rpc", "services", "shells", "skel", "ssl", "terminfo",
-    "timezone", "xattr.conf",
+    "fonts", "gai.conf", "host.conf", "inputrc", "issue", "java-17-openjdk", "lsb-release", "magic", "mailcap",
+    "matplotlibrc", "mime.types", "networks", "perl", "pki", "profile", "protocols", "R", "rpc", "services", "shells",
+    "skel", "ssl", "terminfo", "xattr.conf",
 )  # fmt: skip
 _PRIVATE = "private"  # /etc/ssl/private and its like stay outside
 _LARGEST_FILE_BYTES = 4 * 1024 * 1024
@@ -55,9 +59,10 @@ _NSSWITCH = (
 
 
 def build_template(root: str, tree: HostTree, owner: int, user_owner: int) -> None:
-    """Make the template below the empty directory ``root``; everything in it belongs to ``owner`` (uid and gid).
+    """Make the template in the empty directory ``root``; all of it belongs to ``owner`` (uid and gid).
 
-    The home of the account ``user`` belongs to ``user_owner``, which is ``owner`` where one id is all there is.
+    What takes time, and the zygote can start without, is left to ``fill_template``. The home of the account ``user``
+    belongs to ``user_owner``, which is ``owner`` where one id is all there is.
 
     Host files that cannot be read are left out: they would not be readable inside either.
     """
@@ -69,10 +74,20 @@ def build_template(root: str, tree: HostTree, owner: int, user_owner: int) -> No
         _mount_point(root, lower.path, owner)
     _link("/run", f"{root}/var/run", owner)
     _directory(f"{root}/home/user", 0o755, user_owner)
-    for name in _ETC:
-        _copy(f"/etc/{name}", f"{root}/etc/{name}", owner)
+    _copy_names(_ETC_FIRST, root, owner)
     _accounts(f"{root}/etc", owner)
     _write(root + MARKER, f"{NAME}\n", owner)
+    os.chown(root, owner, owner)
+
+
+def fill_template(root: str, owner: int) -> None:
+    """Add the rest of ``/etc``: some hundred small files and links."""
+    _copy_names(_ETC, root, owner)
+
+
+def _copy_names(names: Sequence[str], root: str, owner: int) -> None:
+    for name in names:
+        _copy(f"/etc/{name}", f"{root}/etc/{name}", owner)
 
 
 def _accounts(etc: str, owner: int) -> None:

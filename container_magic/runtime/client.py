@@ -14,7 +14,7 @@ from dataclasses import field
 from container_magic.deferred import dataclass
 from container_magic.errors import InternalError
 from container_magic.host import HostFeatures, probe
-from container_magic.process import handshake, launch
+from container_magic.process import launch, shells
 from container_magic.rootfs.host import HostTree
 from container_magic.rootfs.marker import refuse_nesting
 from container_magic.runtime.pool import Pool
@@ -98,8 +98,8 @@ def zygote_for_one(preload: tuple[str, ...] = ()) -> Zygote:
 
 def modules_of(process: Process) -> tuple[str, ...]:
     """Return what a zygote has imported that is to fork such a process."""
-    shells = {"ipython": (handshake.IPYTHON_SHELL,), "kernel": (handshake.KERNEL_SHELL,)}
-    return (*shells.get(process.shell, ()), *process.preload)
+    preloaded = {"ipython": (shells.IPYTHON_SHELL,), "kernel": (shells.KERNEL_SHELL,)}
+    return (*preloaded.get(process.shell, ()), *process.preload)
 
 
 def shutdown() -> None:

@@ -13,7 +13,8 @@ from dataclasses import replace
 from container_magic.deferred import dataclass
 from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
-from container_magic.process import handshake
+from container_magic.process import handshake, shells
+from container_magic.process.boot import seal_template
 from container_magic.process.zygote import serve, serve_once
 from container_magic.rootfs.host import HostTree, with_mounts
 from container_magic.runtime.supervisor import supervise
@@ -25,8 +26,8 @@ _PRELOAD = (
     "container_magic.cgroups.v1",
     "container_magic.cgroups.v2",
     "container_magic.plan",
-    handshake.PLAIN_SHELL,
-    handshake.EXCHANGE,
+    shells.PLAIN_SHELL,
+    shells.EXCHANGE,
 )
 
 
@@ -65,6 +66,7 @@ def main() -> None:
     # computed once here, inherited by every supervisor
     default_program()
     last_capability()
+    seal_template(standing.pop("filler"))
     failed = _preload([name for name in early.split(",") if name])
     order = _receive_order(standing["control"])
     if order is None:

@@ -30,7 +30,7 @@ from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
 from container_magic.linux.signals import reset_signals
 from container_magic.plan import Plan
-from container_magic.process import handshake, launch
+from container_magic.process import handshake, launch, shells
 from container_magic.process.own_memory import make_private
 from container_magic.process.slot import SLOT_BYTES
 from container_magic.runtime.clone import HANDED_OVER, clone_child
@@ -38,7 +38,7 @@ from container_magic.runtime.clone import HANDED_OVER, clone_child
 _END_SECONDS = 5.0
 _MOST_WORDS_BYTES = 4096
 _NAMESPACES = ("user", "mnt")
-_INSIDE = (handshake.LIVE_SHELL, handshake.EXCHANGE)
+_INSIDE = (shells.LIVE_SHELL, shells.EXCHANGE)
 """What runs in the copy and is asked for by name; this package is not there to be imported from."""
 
 
@@ -77,7 +77,7 @@ def forked_stem(plan: Plan, zygote_pid: int) -> Iterator[Stem]:
     _unreaped[:] = [process for process in _unreaped if process.poll() is None]
     for name in _INSIDE:
         importlib.import_module(name)
-    sys.modules[handshake.LIVE_SHELL].prepare()
+    sys.modules[shells.LIVE_SHELL].prepare()
     default_program()
     last_capability()
     with _uninterrupted(), contextlib.ExitStack() as stack:

@@ -1,0 +1,10 @@
+"""Names of the modules that a zygote has imported for what it is to fork: named here, imported nowhere else."""
+
+PLAIN_SHELL = "container_magic.process.plain_shell"
+EXCHANGE = "container_magic.process.exchange"
+IPYTHON_SHELL = "container_magic.process.ipython_shell"
+"""Has the shell of a notebook made and ready; a zygote that is to fork such cells preloads it."""
+LIVE_SHELL = "container_magic.process.live_shell"
+"""Makes the notebook's own shell one of a container, in a copy of its process."""
+KERNEL_SHELL = "container_magic.process.kernel_shell"
+"""Runs the companion kernel's ipykernel; preloaded by the zygote that is to fork it."""
