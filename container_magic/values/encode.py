@@ -1,23 +1,25 @@
 """The way out, inside: a value becomes a JSON tree and buffers (``values.wire``).
 
-Standard library only: NumPy, pandas, Arrow and Pillow are looked at when the object's own package has been imported.
+Standard library only: NumPy, pandas, Arrow and Pillow are looked at when the object's own package has been imported,
+and so are modules of the standard library that every container would otherwise carry.
 """
 
 from __future__ import annotations
 
 import collections
-import datetime
-import decimal
 import json
 import math
-import pathlib
-import uuid
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from container_magic.values import foreign, wire
 from container_magic.values.wire import Encoded, RefusedError
 from container_magic.values.zones import timezone_node
+
+if TYPE_CHECKING:
+    import datetime
+    import decimal
 
 
 def encode(value: Any) -> Encoded:
@@ -29,6 +31,9 @@ def encode(value: Any) -> Encoded:
     encoder = Encoder()
     tree = encoder.node(value)
     return encoder.finish(tree)
+
+
+Handler = Callable[["Encoder", Any], Any]
 
 
 class Encoder:
@@ -68,7 +73,7 @@ class Encoder:
         kind = type(value)
         if value is None or kind is bool:
             return value
-        handler = _KINDS.get(kind)
+        handler = _KINDS.get(kind) or _late_handler(kind)
         if handler is not None:
             return handler(self, value)
         return foreign.node(self, value)
@@ -104,6 +109,14 @@ class Encoder:
             )
         self._buffers.append(view)
         return len(self._buffers) - 1
+
+
+def _late_handler(kind: type) -> Handler | None:
+    package = str(kind.__module__).partition(".")[0]
+    name = kind.__name__
+    handler = _LATE_KINDS.get((package, name))
+    # a type may call itself what it likes
+    return handler if handler and kind is getattr(sys.modules.get(package), name, None) else None
 
 
 def _int(_encoder: Encoder, value: int) -> Any:
@@ -149,7 +162,7 @@ def _range(encoder: Encoder, value: range) -> Any:
     return {"range": [_int(encoder, part) for part in (value.start, value.stop, value.step)]}
 
 
-_KINDS: dict[type, Callable[[Encoder, Any], Any]] = {
+_KINDS: dict[type, Handler] = {
     int: _int,
     float: _float,
     str: _str,
@@ -166,12 +179,14 @@ _KINDS: dict[type, Callable[[Encoder, Any], Any]] = {
     memoryview: lambda encoder, value: {"bytes": encoder.buffer(value.tobytes())},
     complex: lambda encoder, value: {"complex": [_float(encoder, value.real), _float(encoder, value.imag)]},
     range: _range,
-    decimal.Decimal: _decimal,
-    datetime.datetime: _datetime,
-    datetime.time: _time,
-    datetime.date: lambda _, value: {"date": value.isoformat()},
-    datetime.timedelta: lambda _, value: {"timedelta": [value.days, value.seconds, value.microseconds]},
-    uuid.UUID: lambda _, value: {"uuid": value.hex},
-    pathlib.PosixPath: lambda encoder, value: {"path": _str(encoder, str(value))},
-    pathlib.PurePosixPath: lambda encoder, value: {"path": _str(encoder, str(value))},
+}
+_LATE_KINDS: dict[tuple[str, str], Handler] = {
+    ("decimal", "Decimal"): _decimal,
+    ("datetime", "datetime"): _datetime,
+    ("datetime", "time"): _time,
+    ("datetime", "date"): lambda _, value: {"date": value.isoformat()},
+    ("datetime", "timedelta"): lambda _, value: {"timedelta": [value.days, value.seconds, value.microseconds]},
+    ("uuid", "UUID"): lambda _, value: {"uuid": value.hex},
+    ("pathlib", "PosixPath"): lambda encoder, value: {"path": _str(encoder, str(value))},
+    ("pathlib", "PurePosixPath"): lambda encoder, value: {"path": _str(encoder, str(value))},
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from container_magic.values.wire import RefusedError
+
+if TYPE_CHECKING:
+    import datetime
 
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9][A-Za-z0-9_+-]{0,31}){0,3}")
 
@@ -19,6 +21,8 @@ def timezone_node(zone: Any) -> Any:
     """
     if zone is None:
         return None
+    import datetime
+
     if type(zone) is datetime.timezone:
         return zone.utcoffset(None).total_seconds()
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)
@@ -35,6 +39,8 @@ def timezone(body: Any) -> datetime.tzinfo | None:
     """
     if body is None:
         return None
+    import datetime
+
     if type(body) in (int, float):
         return datetime.timezone(datetime.timedelta(seconds=body))
     if not isinstance(body, str) or not _ZONE.fullmatch(body):
