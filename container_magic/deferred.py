@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import _thread
 import dataclasses
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from dataclasses import dataclass as dataclass
+    from types import ModuleType
     from typing import Any
 else:
 
@@ -25,13 +27,13 @@ else:
             body = {name: value for name, value in cls.__dict__.items() if name not in ("__dict__", "__weakref__")}
             waiting = _Waiting(cls.__name__, cls.__bases__, body)
             waiting.__qualname__ = cls.__qualname__
-            _options[waiting] = options
+            _waiting[waiting] = options, sys.modules[cls.__module__]
             return waiting
 
         return decorate
 
 
-_options: dict[type, dict[str, Any]] = {}
+_waiting: dict[type, tuple[dict[str, Any], ModuleType]] = {}
 _lock = _thread.RLock()  # not threading's: the zygote does without that module
 
 
@@ -62,7 +64,7 @@ class _Waiting(type):
 
 def make_all() -> None:
     """Make every class that waits: in a process whose forks would each do it again."""
-    for cls in tuple(_options):
+    for cls in tuple(_waiting):
         _make(cls)
 
 
@@ -71,10 +73,23 @@ def _make(cls: type) -> None:
         for one in reversed(cls.__mro__):
             if type(one) is _Waiting:
                 type.__setattr__(one, "__class__", _Making)
-                if one in _options:  # else it is derived from one, without a decorator of its own
-                    decorate: Callable[[type], type] = dataclasses.dataclass(**_options.pop(one))
-                    decorate(one)
+                if one in _waiting:  # else it is derived from one, without a decorator of its own
+                    _decorate(one, *_waiting.pop(one))
                 type.__setattr__(one, "__class__", _Made)
+
+
+def _decorate(cls: type, options: dict[str, Any], module: ModuleType) -> None:
+    decorate: Callable[[type], type] = dataclasses.dataclass(**options)
+    name = cls.__module__
+    if name in sys.modules:
+        decorate(cls)
+        return
+    # a container forgets the modules of this package, and the decorator looks names like ClassVar up in the class's own
+    sys.modules[name] = module
+    try:
+        decorate(cls)
+    finally:
+        del sys.modules[name]
 
 
 def _knows_itself(cls: type) -> bool:

@@ -10,33 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import select
 import signal
 import socket
 from collections.abc import Callable
 from typing import NoReturn
 
-from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
+from container_magic.linux import syscalls
 from container_magic.linux.mounts import Place
 from container_magic.network import bring_up_loopback, open_low_ports
 from container_magic.process import handshake, init, payload
-from container_magic.process.inheritance import Inheritance, fail
+from container_magic.process.confine import confine
+from container_magic.process.inheritance import Inheritance, fail, keep_only
+from container_magic.process.payload import plan_of
 from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, operations_ahead, operations_of
 
 _MAX_FDS = 250
 _USER_SYSCTLS = {"max_user_namespaces": b"0", "max_inotify_instances": b"32", "max_inotify_watches": b"8192"}
-# counted for the user on the host as well, or a way past the CPU controller
-_RLIMITS = (
-    # not 0: that does not keep the kernel from piping a dump to a program of the host, 1 does (fs/coredump.c); for a
-    # dump to a file both are too little. The seccomp profile keeps it there
-    (resource.RLIMIT_CORE, 1),
-    (resource.RLIMIT_MSGQUEUE, 256 * 1024),
-    (resource.RLIMIT_NICE, 0),
-    (resource.RLIMIT_RTPRIO, 0),
-    (resource.RLIMIT_SIGPENDING, 1024),
-)
 _PLACE = Place(root=NEW_ROOT, scratch=SCRATCH)
 
 
@@ -48,16 +39,13 @@ def live(own: Inheritance) -> NoReturn:
         for name in _STEPS:
             step = name
             getattr(setup, name)()
-        step = "user"
-        user = payload.resolve_user(setup.spec.process.user)
-        step = "fork"
-        pid = os.fork()
-        if pid == 0:
-            payload.live(own, setup.spec.process, user)
+        for name in confine(own, setup.plan):
+            step = name
         # the payload's user, for without a capability it could not pass signals on to another
-        payload.become(user)
+        step = "user"
+        payload.become(setup.user)
         setup.die_with_the_supervisor()  # once more: a change of ids clears it (prctl(2))
-        init.live(own.sync, own.slot, pid)
+        init.live(own.sync, own.slot, setup.payload_pid)
     except BaseException as error:
         fail(own.sync, step.replace("_", " "), error)
 
@@ -75,13 +63,7 @@ class _Setup:
         Later steps follow paths that code of an earlier run may have left links on: /proc/self/fd must lead nowhere
         (CVE-2024-21626). With its own copies of the supervisor's ends gone the child also notices the supervisor's end.
         """
-        sockets = sorted(end.fileno() for end in (self.own.sync, self.own.start))
-        first = 3
-        for fd in sockets:
-            if fd > first:
-                syscalls.close_range(first, fd - 1)
-            first = fd + 1
-        syscalls.close_range(first)
+        keep_only((self.own.sync, self.own.start))
 
     def leave_session(self) -> None:
         os.setsid()
@@ -126,6 +108,15 @@ class _Setup:
                 os.write(fd, value)
                 os.close(fd)
 
+    def fork_the_payload(self) -> None:
+        """Fork it now: what it can do without a plan, it does while this process mounts."""
+        self.word, far_end = handshake.pair()
+        self.payload_pid = os.fork()
+        if self.payload_pid == 0:
+            payload.live(self.own, far_end)
+        far_end.close()
+        self.own.start.close()
+
     def mount_the_root(self) -> None:
         for operation in operations_ahead(self.own.lowers, self.own.network):
             operation.apply(_PLACE)
@@ -135,9 +126,11 @@ class _Setup:
         if message[:1] != handshake.GO:
             os._exit(1)
         plan_fd, self.tree_fds = fds[0], tuple(fds[1:])
-        plan = handshake.load_plan(plan_fd).renewed(message[1:].decode())
-        self.spec, self.substitutes = plan.spec, plan.substitutes
-        self.operations = operations_of(plan.spec, self.own.lowers, plan.files)
+        with contextlib.suppress(OSError):  # a payload that is dead has said why
+            socket.send_fds(self.word, [message], [plan_fd])
+        self.plan = plan_of(self.own, message, plan_fd)
+        spec = self.plan.spec
+        self.operations = operations_of(spec, self.own.lowers, self.plan.files)
 
     def join_the_cgroup(self) -> None:
         message, fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
@@ -146,10 +139,12 @@ class _Setup:
         # "0" moves the writer itself, and moving a single thread does not take cgroup_threadgroup_rwsem
         for fd in fds:
             os.write(fd, b"0")
+            with contextlib.suppress(ProcessLookupError):  # a payload that is dead has said why
+                os.write(fd, b"%d" % self.payload_pid)
             os.close(fd)
 
     def exchange_the_root(self) -> None:
-        if self.spec.shows_changes:
+        if self.plan.spec.shows_changes:
             layers = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             socket.send_fds(self.own.sync, [handshake.LAYER], [layers])
             os.close(layers)
@@ -170,37 +165,22 @@ class _Setup:
                 operation.apply(place)
 
     def set_hostname(self) -> None:
-        if self.spec.hostname:
-            socket.sethostname(self.spec.hostname)
+        if self.plan.spec.hostname:
+            socket.sethostname(self.plan.spec.hostname)
 
     def do_what_is_paid_for(self) -> None:
         for call in self.later:
             call()
 
-    def enter_a_cgroup_namespace(self) -> None:
-        # after joining, so that the namespace's root is the container's own group
-        syscalls.unshare(c.CLONE_NEWCGROUP)
-
     def make_the_working_directory(self) -> None:
-        os.makedirs(self.spec.process.cwd, exist_ok=True)
+        os.makedirs(self.plan.spec.process.cwd, exist_ok=True)
 
-    def set_resource_limits(self) -> None:
-        for number, most in _RLIMITS:
-            _, hard = resource.getrlimit(number)
-            value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            resource.setrlimit(number, (value, value))
-        if self.substitutes.pids is not None:
-            resource.setrlimit(resource.RLIMIT_NPROC, (self.substitutes.pids, self.substitutes.pids))
-        if self.substitutes.affinity:
-            os.sched_setaffinity(0, self.substitutes.affinity)
-        for limit in self.spec.process.rlimits:
-            resource.setrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"), (limit.soft, limit.hard))
-
-    def filter_system_calls(self) -> None:
-        """What init and payload have in common: an exec gains nothing, and the system calls are filtered."""
-        capabilities.drop_bounding_set(self.own.last_capability)
-        syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
-        syscalls.seccomp_set_mode_filter(self.own.seccomp)
+    def tell_the_payload(self) -> None:
+        """Let it confine itself: the root is what it will see, and it is in the cgroup."""
+        self.user = payload.resolve_user(self.plan.spec.process.user)
+        with contextlib.suppress(OSError):
+            self.word.send(handshake.GO + payload.USER.pack(*self.user))
+        self.word.close()
 
 
 _AHEAD = (
@@ -212,6 +192,7 @@ _AHEAD = (
     "become_the_containers_root",
     "die_with_the_supervisor",  # once more: a change of ids clears it (prctl(2))
     "lock_user_namespaces",
+    "fork_the_payload",
     "mount_the_root",
 )
 _STEPS = (
@@ -223,7 +204,5 @@ _STEPS = (
     "make_the_working_directory",
     "join_the_cgroup",
     "do_what_is_paid_for",
-    "enter_a_cgroup_namespace",
-    "set_resource_limits",
-    "filter_system_calls",
+    "tell_the_payload",
 )

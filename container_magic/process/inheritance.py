@@ -5,12 +5,17 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-from typing import NoReturn
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NoReturn
 
 from container_magic.deferred import dataclass
+from container_magic.linux import syscalls
 from container_magic.linux.seccomp import SockFprog
 from container_magic.process import handshake
 from container_magic.rootfs.host import Lower
+
+if TYPE_CHECKING:
+    from container_magic.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,18 @@ class Inheritance:
     last_capability: int
     slot: mmap.mmap
     """Where the payload leaves word of itself; the supervisor reads it too."""
+    plan: Plan | None
+    """The plan, when it was known before the clone."""
+
+
+def keep_only(sockets: Iterable[socket.socket]) -> None:
+    """Close every descriptor but the standard streams and these."""
+    first = 3
+    for fd in sorted(end.fileno() for end in sockets):
+        if fd > first:
+            syscalls.close_range(first, fd - 1)
+        first = fd + 1
+    syscalls.close_range(first)
 
 
 def fail(sock: socket.socket, step: str, error: BaseException) -> NoReturn:

@@ -93,12 +93,16 @@ class Interpreter:
         if self._process.shell == "live":
             return
         _reseed()
+        self.touch()
+        set_line(self._slot, 0)
+        _forget_ourselves()
+
+    def touch(self) -> None:
+        """Run an empty cell, and with it what every cell writes to."""
         _open_streams()
         filename, module = _prepare_main(self._shell.main_module(), b"1", [""])
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._execute(b"1", filename, module, None)
-        set_line(self._slot, 0)
-        _forget_ourselves()
 
     def run_cell(self, source: bytes, channel_fd: int | None = None, variables_fd: int | None = None) -> NoReturn:
         """Run ``source`` and end this process with the exit code that Python would give.

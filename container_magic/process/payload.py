@@ -1,4 +1,7 @@
-"""The payload before it runs: sheds everything it must not have, then waits for its code in ``created``."""
+"""The payload before it runs: sheds everything it must not have, then waits for its code in ``created``.
+
+Init forks it before it mounts anything, so that it can write to its pages meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,48 @@ import mmap
 import os
 import signal
 import socket
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
 from container_magic.process import handshake
-from container_magic.process.inheritance import Inheritance, fail
+from container_magic.process.confine import confine
+from container_magic.process.inheritance import Inheritance, fail, keep_only
 from container_magic.process.interpreter import Interpreter
 from container_magic.process.slot import leave_error
 from container_magic.rootfs.accounts import look_up
+from container_magic.spec import Process
 
 if TYPE_CHECKING:
-    from container_magic.spec import Process
+    from container_magic.plan import Plan
 
 _START_FD = 3
 _START_FDS = 4
+USER = struct.Struct("=II")
+"""The user and group that the code runs as, ids of the container."""
 
 
-def live(own: Inheritance, process: Process, user: tuple[int, int]) -> NoReturn:
-    """Shed privileges and descriptors, say READY, wait for START, and become the code of ``user`` (uid, gid)."""
+def live(own: Inheritance, word: socket.socket) -> NoReturn:
+    """Wait for init's word, shed privileges and descriptors, say READY, wait for START, and become the code.
+
+    ``word`` is init's socket to here: the plan comes over it, and when the root stands who the user is.
+    """
     error_slot = own.slot
     step = "descriptors"
     start = own.start
     try:
-        start = _keep_only_start(own.start)
+        keep_only((start, word))
+        _touch(own.plan, error_slot)
+        step = "plan"
+        plan = _await_plan(own, word)
+        process = plan.spec.process
+        user = _await_user(word)
+        step = "descriptors"
+        start = _keep_only_start(start)
+        for name in confine(own, plan):
+            step = name
         step = "working directory"
         os.setsid()
         step = "privileges"
@@ -54,6 +74,38 @@ def live(own: Inheritance, process: Process, user: tuple[int, int]) -> NoReturn:
         os.close(code_fd)
         cell.run_cell(source, *others)
     _run(process, code_fd, error_slot)
+
+
+def _touch(plan: Plan | None, slot: mmap.mmap) -> None:
+    """Run an empty cell, so that the pages which every cell writes to are this process's own when there is a plan.
+
+    IPython's shells are left out: what they may open would be closed again.
+    """
+    process = plan.spec.process if plan is not None else Process()
+    if process.kind == "python" and process.shell in ("script", "plain"):
+        Interpreter(process, slot).touch()
+
+
+def _await_plan(own: Inheritance, word: socket.socket) -> Plan:
+    message, fds, _, _ = socket.recv_fds(word, 128, 1)
+    if message[:1] != handshake.GO:
+        os._exit(1)
+    return plan_of(own, message, fds[0])
+
+
+def plan_of(own: Inheritance, message: bytes, plan_fd: int) -> Plan:
+    """Return the plan of the container that a GO names, and close the descriptor of the file that holds it."""
+    plan = own.plan or handshake.load_plan(plan_fd)
+    os.close(plan_fd)
+    return plan.renewed(message[1:].decode())
+
+
+def _await_user(word: socket.socket) -> tuple[int, int]:
+    message = word.recv(64)
+    if message[:1] != handshake.GO:
+        os._exit(1)
+    uid, gid = USER.unpack(message[1:])
+    return uid, gid
 
 
 def _rehearse(most_fds: int) -> None:

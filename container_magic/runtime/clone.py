@@ -94,10 +94,12 @@ def _pid_of(pidfd: int) -> int:
     return pid
 
 
-def clone_child(pattern: Plan, network: str, cgroup_fd: int | None = None, slot_fd: int | None = None) -> Child:
+def clone_child(
+    pattern: Plan, network: str, cgroup_fd: int | None = None, slot_fd: int | None = None, plan: Plan | None = None
+) -> Child:
     """Clone a child into fresh namespaces and write its id maps; it then mounts its root and waits for a plan.
 
-    ``slot_fd`` is a file for the slot, where the child is to be handed over.
+    ``slot_fd`` is a file for the slot, where the child is to be handed over; ``plan`` is its plan, if that is known.
 
     Raises:
         OSError: The kernel refuses the namespaces or the maps.
@@ -114,6 +116,7 @@ def clone_child(pattern: Plan, network: str, cgroup_fd: int | None = None, slot_
         seccomp=sock_fprog(default_program()),
         last_capability=last_capability(),
         slot=slot,
+        plan=plan,
     )
     network_flag = 0 if network == "host" else c.CLONE_NEWNET
     pid = syscalls.clone(_NAMESPACES | network_flag, cgroup_fd)

@@ -158,7 +158,7 @@ class Connection:
         poll = select.poll()
         for fd in (start, sync, self.socket, self.wakeup, init_pidfd):
             poll.register(fd, select.POLLIN)
-        waiting = [sync, start]
+        waiting = [sync, start]  # when init fails, the payload ends without a word
         while waiting:
             ready = {fd for fd, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000)}
             if not ready:

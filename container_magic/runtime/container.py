@@ -98,7 +98,7 @@ class Container:
         if HANDED_OVER[0] in self._fds:
             self._child = adopt(self._fds)
         elif self._child is None:
-            self._child = clone_child(self._pattern, network, self._cgroup.clone_fd())
+            self._child = clone_child(self._pattern, network, self._cgroup.clone_fd(), plan=self._plan)
         self._mark("clone")
         self._let_go()
         if not born_inside:

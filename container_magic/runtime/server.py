@@ -10,7 +10,7 @@ import socket
 import sys
 from dataclasses import replace
 
-from container_magic.deferred import dataclass
+from container_magic.deferred import dataclass, make_all
 from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
 from container_magic.process import handshake, shells
@@ -93,4 +93,5 @@ def _warm_up(pattern_fd: int, standing: dict[str, int]) -> None:
 
     for name in _PRELOAD:
         importlib.import_module(name)
+    make_all()
     rehearse(pattern_fd, standing)

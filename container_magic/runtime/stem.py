@@ -219,7 +219,7 @@ def _clone(plan: Plan, parent: socket.socket) -> int:
     slot = os.memfd_create("container_magic-slot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(slot, SLOT_BYTES)
     fcntl.fcntl(slot, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    child = clone_child(plan, plan.spec.network, slot_fd=slot)
+    child = clone_child(plan, plan.spec.network, slot_fd=slot, plan=plan)
     fds = [child.sync.fileno(), child.start.fileno(), child.pidfd, slot]
     socket.send_fds(parent, [handshake.READY], fds)
     child.close()

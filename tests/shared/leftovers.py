@@ -83,7 +83,8 @@ def _standing() -> set[int]:
     standing = {*zygotes, *pooled}
     for pid in zygotes:
         spares = [child for child in children(pid) if child not in pooled and not _has_state(child)]
-        standing |= {*spares[-1:], *(child for spare in spares[-1:] for child in children(spare))}
+        standing |= set(spares[-1:])
+        pooled += spares[-1:]
     for supervisor in pooled:
         for init in children(supervisor):
             standing |= {init, *children(init)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import sys
 import threading
 from dataclasses import field
 
@@ -103,6 +104,14 @@ def test_threads_that_call_at_once_find_it_made():
         for thread in threads:
             thread.join()
         assert made == [7] * 4
+
+
+def test_class_of_a_forgotten_module_is_made(monkeypatch):
+    """In a container the modules of this package are forgotten, and stay so."""
+    base, _ = waiting_pair()
+    monkeypatch.delitem(sys.modules, __name__)
+    assert base(number=1).words == []
+    assert __name__ not in sys.modules
 
 
 def test_all_can_be_made_at_once():

@@ -1,0 +1,53 @@
+"""What a container's processes put on themselves before they are ready: init and the payload, each its own."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from container_magic.linux import capabilities, syscalls
+from container_magic.linux import constants as c
+
+if TYPE_CHECKING:
+    from container_magic.plan import Plan
+    from container_magic.process.inheritance import Inheritance
+
+# counted for the user on the host as well, or a way past the CPU controller
+_RLIMITS = (
+    # not 0: that does not keep the kernel from piping a dump to a program of the host, 1 does (fs/coredump.c); for a
+    # dump to a file both are too little. The seccomp profile keeps it there
+    (resource.RLIMIT_CORE, 1),
+    (resource.RLIMIT_MSGQUEUE, 256 * 1024),
+    (resource.RLIMIT_NICE, 0),
+    (resource.RLIMIT_RTPRIO, 0),
+    (resource.RLIMIT_SIGPENDING, 1024),
+)
+
+
+def confine(own: Inheritance, plan: Plan) -> Iterator[str]:
+    """Confine this process, which has joined the cgroup; yield each step's name before it is done."""
+    yield "enter a cgroup namespace"
+    # after joining, so that the namespace's root is the container's own group
+    syscalls.unshare(c.CLONE_NEWCGROUP)
+    yield "set resource limits"
+    _set_resource_limits(plan)
+    yield "filter system calls"
+    # an exec gains nothing, and the system calls are filtered
+    capabilities.drop_bounding_set(own.last_capability)
+    syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.seccomp_set_mode_filter(own.seccomp)
+
+
+def _set_resource_limits(plan: Plan) -> None:
+    for number, most in _RLIMITS:
+        _, hard = resource.getrlimit(number)
+        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(number, (value, value))
+    if plan.substitutes.pids is not None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (plan.substitutes.pids, plan.substitutes.pids))
+    if plan.substitutes.affinity:
+        os.sched_setaffinity(0, plan.substitutes.affinity)
+    for limit in plan.spec.process.rlimits:
+        resource.setrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"), (limit.soft, limit.hard))
