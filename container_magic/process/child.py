@@ -21,7 +21,7 @@ from container_magic.linux import syscalls
 from container_magic.linux.mounts import Place
 from container_magic.network import bring_up_loopback, open_low_ports
 from container_magic.process import handshake, init, payload
-from container_magic.process.confine import confine
+from container_magic.process.confine import confine, join
 from container_magic.process.inheritance import Inheritance, fail, keep_only
 from container_magic.process.payload import plan_of
 from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, operations_ahead, operations_of
@@ -133,15 +133,10 @@ class _Setup:
         self.operations = operations_of(spec, self.own.lowers, self.plan.files)
 
     def join_the_cgroup(self) -> None:
-        message, fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
+        message, self.entry_fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
         if message != handshake.ENTER:
             os._exit(1)
-        # "0" moves the writer itself, and moving a single thread does not take cgroup_threadgroup_rwsem
-        for fd in fds:
-            os.write(fd, b"0")
-            with contextlib.suppress(ProcessLookupError):  # a payload that is dead has said why
-                os.write(fd, b"%d" % self.payload_pid)
-            os.close(fd)
+        join(self.entry_fds)
 
     def exchange_the_root(self) -> None:
         if self.plan.spec.shows_changes:
@@ -176,11 +171,12 @@ class _Setup:
         os.makedirs(self.plan.spec.process.cwd, exist_ok=True)
 
     def tell_the_payload(self) -> None:
-        """Let it confine itself: the root is what it will see, and it is in the cgroup."""
+        """Let it join the cgroup and confine itself: the root is what it will see."""
         self.user = payload.resolve_user(self.plan.spec.process.user)
         with contextlib.suppress(OSError):
-            self.word.send(handshake.GO + payload.USER.pack(*self.user))
-        self.word.close()
+            socket.send_fds(self.word, [handshake.ENTER + payload.USER.pack(*self.user)], self.entry_fds)
+        for end in (self.word.detach(), *self.entry_fds):
+            os.close(end)
 
 
 _AHEAD = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from container_magic.linux import capabilities, syscalls
@@ -24,6 +24,16 @@ _RLIMITS = (
     (resource.RLIMIT_RTPRIO, 0),
     (resource.RLIMIT_SIGPENDING, 1024),
 )
+
+
+def join(entry_fds: Sequence[int]) -> None:
+    """Move this process into its cgroups.
+
+    Each moves itself: "0" means the writer, and that alone does not take ``cgroup_threadgroup_rwsem``, which costs an
+    RCU grace period.
+    """
+    for fd in entry_fds:
+        os.write(fd, b"0")
 
 
 def confine(own: Inheritance, plan: Plan) -> Iterator[str]:

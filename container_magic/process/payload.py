@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
 from container_magic.process import handshake
-from container_magic.process.confine import confine
+from container_magic.process.confine import confine, join
 from container_magic.process.inheritance import Inheritance, fail, keep_only
 from container_magic.process.interpreter import Interpreter
 from container_magic.process.slot import leave_error
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _START_FD = 3
 _START_FDS = 4
+_MOST_ENTRY_FDS = 16
 USER = struct.Struct("=II")
 """The user and group that the code runs as, ids of the container."""
 
@@ -46,7 +47,9 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         step = "plan"
         plan = _await_plan(own, word)
         process = plan.spec.process
-        user = _await_user(word)
+        user, entry_fds = _await_word(word)
+        step = "join the cgroup"
+        join(entry_fds)
         step = "descriptors"
         start = _keep_only_start(start)
         for name in confine(own, plan):
@@ -100,12 +103,12 @@ def plan_of(own: Inheritance, message: bytes, plan_fd: int) -> Plan:
     return plan.renewed(message[1:].decode())
 
 
-def _await_user(word: socket.socket) -> tuple[int, int]:
-    message = word.recv(64)
-    if message[:1] != handshake.GO:
+def _await_word(word: socket.socket) -> tuple[tuple[int, int], list[int]]:
+    message, fds, _, _ = socket.recv_fds(word, 64, _MOST_ENTRY_FDS)
+    if message[:1] != handshake.ENTER:
         os._exit(1)
     uid, gid = USER.unpack(message[1:])
-    return uid, gid
+    return (uid, gid), fds
 
 
 def _rehearse(most_fds: int) -> None:
