@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,6 +20,7 @@ from container_magic.process import handshake
 from container_magic.process.confine import confine, join
 from container_magic.process.inheritance import Inheritance, fail, keep_only
 from container_magic.process.interpreter import Interpreter
+from container_magic.process.shells import PLAIN_SHELL
 from container_magic.process.slot import leave_error
 from container_magic.rootfs.accounts import look_up
 from container_magic.spec import Process
@@ -84,7 +86,8 @@ def _touch(plan: Plan | None, slot: mmap.mmap) -> None:
 
     IPython's shells are left out: what they may open would be closed again.
     """
-    process = plan.spec.process if plan is not None else Process()
+    likely = Process(shell="plain" if PLAIN_SHELL in sys.modules else "script")
+    process = plan.spec.process if plan is not None else likely
     if process.kind == "python" and process.shell in ("script", "plain"):
         Interpreter(process, slot).touch()
 

@@ -114,14 +114,12 @@ class Container:
         self.waited = not self._connection.asked()
         self._connection.send(self._created())
         self._write_state("created")
-        self._rehearse()
+        self._cgroup.begin()  # whoever waits in there sleeps
+        if self.waited:
+            self._rehearse()
 
     def _rehearse(self) -> None:
-        """Set the counters to zero, for whoever waits in there sleeps; then do once what the client will wait for.
-
-        The clone has made every page of this process one to copy.
-        """
-        self._cgroup.begin()
+        """Do once what the client will wait for: the clone has made every page of this process one to copy."""
         gauge = Gauge(self._cgroup, self._init.pid)
         gauge.settle()
         handshake.frame(to_dict(Exited(exit_code=0, usage=gauge.usage())))
