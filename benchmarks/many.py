@@ -24,7 +24,7 @@ _FDS_PER_RUN = 8
 _SLEEP = "import time; time.sleep(3600)"
 _FILL_SECONDS = 30.0
 _WAITING_MEMORY_BYTES = 2e6
-_ZYGOTE_PROCESSES = 3  # itself, the supervisor that it has forked ahead, and the child of that one
+_ZYGOTE_PROCESSES = 4  # itself, the supervisor that it has forked ahead, and the init and payload of that one
 _PSS = "a waiting container: PSS of its processes beyond what is shared"
 _CHARGED = "a waiting container: what its cgroup is charged with"
 _CGROUP_FILES = ("memory.current", "memory.usage_in_bytes")
@@ -179,6 +179,6 @@ def _charged_bytes(host: Zygote) -> Iterator[int]:
     for worker in host.pool.workers():
         if worker.created is None:
             continue
-        groups = (host.directory / worker.created.container_id / "cgroups").read_text().split("\n")
+        groups = Path(host.directory, worker.created.container_id, "cgroups").read_text().split("\n")
         files = [Path(group, name) for group in groups for name in _CGROUP_FILES if Path(group, name).exists()]
         yield from (int(file.read_text()) for file in files[:1])
