@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/.installed-$(VERSION)
 LINTERS := $(VENV)/.linters-$(VERSION)
 PAGE := $(VENV)/.page-$(VERSION)
 CLIENTS := $(VENV)/.clients-$(VERSION)
+PROXY := $(VENV)/proxy/node_modules/.bin/configurable-http-proxy
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-page test-clients test-vm check bench docs clean
@@ -29,7 +30,8 @@ test-page: $(PAGE) ## run the tests in JupyterLab's page; root gets Debian's chr
 		|| { apt-get -q update && apt-get -q -y install --no-install-recommends chromium fonts-dejavu-core; }
 	$(BIN)/python -m pytest -q tests/page
 
-test-clients: $(CLIENTS) ## run the tests with heavy programs around Jupyter: a course graded by nbgrader
+# where there is no npm, the tests that need the proxy are skipped
+test-clients: $(CLIENTS) $(if $(shell command -v npm 2>/dev/null),$(PROXY)) ## run the tests with nbgrader, otter and JupyterHub around a kernel
 	$(BIN)/python -m pytest -q tests/clients
 
 test-vm: $(INSTALLED) ## run integration tests on a stock Debian kernel with cgroup v2, under emulation
@@ -72,3 +74,7 @@ $(PAGE): pyproject.toml | $(INSTALLED)
 $(CLIENTS): pyproject.toml | $(INSTALLED)
 	$(BIN)/python -m pip install -q --group clients
 	@touch $@
+
+$(PROXY): | $(INSTALLED)
+	@mkdir -p $(VENV)/proxy
+	npm install --no-fund --no-audit --loglevel=error --prefix $(VENV)/proxy configurable-http-proxy@5

@@ -5,8 +5,11 @@ import importlib.util
 import pytest
 from leftovers import adopt_orphans, nothing_left  # noqa: F401 - fixtures
 
+PROGRAMS = {"test_jupyterhub": "jupyterhub", "test_nbgrader": "nbgrader", "test_otter": "otter"}
+
 
 def pytest_runtest_setup(item):
     """Skip what cannot run without its program, and say how it comes."""
-    if importlib.util.find_spec("nbgrader") is None:
-        pytest.skip("nbgrader not installed: make test-clients")
+    program = PROGRAMS[item.module.__name__.rpartition(".")[2]]
+    if importlib.util.find_spec(program) is None:
+        pytest.skip(f"{program} not installed: make test-clients")

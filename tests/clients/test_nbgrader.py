@@ -31,10 +31,10 @@ near = glob.glob("/tmp/**", recursive=True) + glob.glob("*") + glob.glob("../*")
 near = [path for path in near if os.path.isfile(path)]
 for path in {targets!r} + near:
     try:
-        found.append(open(path, "rb").read(1_000_000) + path.encode() * (path in {targets!r}))
+        found.append(b"the " b"solution" in open(path, "rb").read(1_000_000) or path in {targets!r})
     except OSError:
         pass
-print("READ", any(b"the " b"solution" in one or b"{course}" in one for one in found))
+print("READ", any(found))
 for path in ["../../pwned", "../../../pwned", {course!r} + "/pwned", {course!r} + "/gradebook.db"]:
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
