@@ -6,7 +6,9 @@
       │◀── events ────────────│                          │                       │     socket of the client, JSON frames
       │                       │ ── MAPPED ──────────────▶│                       │     ``sync`` socket, one message each
       │                       │ ── GO id, descriptors ──▶│                       │     plan, mounts
+      │                       │                          │ ── GO id, descriptor ▶│     ``word`` socket: the plan
       │                       │ ── ENTER, descriptors ──▶│                       │     the cgroup's entries
+      │                       │                          │ ── ENTER, the same ──▶│     the user's ids, the same
       │                       │◀── FAILED text ──────────│                       │
       │                       │◀── LAYER, descriptor ────│                       │     upper layers, only when asked for
       │                       │◀── READY ────────────────│                       │     no capability left, not dumpable
@@ -17,7 +19,8 @@
       │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
 
 Every message but the client's frames is one SOCK_SEQPACKET datagram whose first byte is its kind. Init and payload
-hold one end each; the payload closes its own before the code runs, so that nothing from inside can speak here.
+hold one end each, and ``word`` between them is gone before either is ready; the payload closes its own before the code
+runs, so that nothing from inside can speak here.
 """
 
 from __future__ import annotations

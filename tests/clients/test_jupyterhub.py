@@ -13,12 +13,13 @@ import uuid
 from pathlib import Path
 
 import pytest
-import requests
-import websocket
 from kernels import Cell
 from leftovers import descendants, state_directories
 
 from container_magic.cgroups.facts import probe
+
+requests = pytest.importorskip("requests", reason="requests not installed: make test-clients")
+websocket = pytest.importorskip("websocket", reason="websocket-client not installed: make test-clients")
 
 pytestmark = [pytest.mark.xdist_group("jupyterhub"), pytest.mark.slow, pytest.mark.timeout(200)]
 

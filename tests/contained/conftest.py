@@ -27,6 +27,7 @@ class Contained(Kernel):
     def __init__(self, manager, client, log):
         super().__init__(manager, client)
         self._log = log
+        self._replies = {}
 
     @property
     def pid(self):
@@ -46,12 +47,17 @@ class Contained(Kernel):
         return message["header"]["msg_id"]
 
     def answer(self, request, channel="shell", timeout=TIMEOUT_SECONDS):
-        """Return the message that answers a request on its channel."""
+        """Return the message that answers a request on its channel; replies to others are kept for who asks for them."""
         deadline = time.monotonic() + timeout
+        if channel == "shell" and request in self._replies:
+            return self._replies.pop(request)
         while True:
             message = getattr(self.client, f"get_{channel}_msg")(timeout=max(0, deadline - time.monotonic()))
-            if message["parent_header"].get("msg_id") == request:
+            answered = message["parent_header"].get("msg_id")
+            if answered == request:
                 return message
+            if channel == "shell":
+                self._replies[answered] = message
 
     def ask(self, kind, content=None, channel="shell", **header):
         """Send a request and return the content of its reply."""

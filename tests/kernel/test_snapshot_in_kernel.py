@@ -395,7 +395,11 @@ STEPS = [
     ("container_magic.process.child", "_Setup.keep_only_sockets"),
     ("container_magic.process.child", "_Setup.mount_the_root"),
     ("container_magic.process.child", "_Setup.join_the_cgroup"),
-    ("container_magic.process.child", "_Setup.filter_system_calls"),
+    ("container_magic.process.child", "_Setup.fork_the_payload"),
+    ("container_magic.process.payload", "_await_plan"),
+    ("container_magic.process.child", "_Setup.tell_the_payload"),
+    ("container_magic.process.payload", "_await_word"),
+    ("container_magic.process.confine", "_set_resource_limits"),
     ("container_magic.process.payload", "_shed"),
     ("container_magic.process.interpreter", "_open_streams"),
 ]
