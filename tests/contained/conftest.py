@@ -47,7 +47,7 @@ class Contained(Kernel):
         return message["header"]["msg_id"]
 
     def answer(self, request, channel="shell", timeout=TIMEOUT_SECONDS):
-        """Return the message that answers a request on its channel; replies to others are kept for who asks for them."""
+        """Return the message that answers a request on its channel; replies to others wait for who asks for them."""
         deadline = time.monotonic() + timeout
         if channel == "shell" and request in self._replies:
             return self._replies.pop(request)
