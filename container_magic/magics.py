@@ -13,14 +13,13 @@ from IPython import get_ipython
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
-from IPython.display import display
 from traitlets import Bool, Dict, Float, Int, List, TraitType, Unicode, Union
 from traitlets.config import Configurable
 
 from container_magic import options
 from container_magic.display.failure import CellError, failure
 from container_magic.display.html import report_full_html, report_line_html
-from container_magic.display.notebook import Page, ask
+from container_magic.display.notebook import Page, ask, show_last
 from container_magic.display.sending import Idle, Streams
 from container_magic.display.streams import StreamDecoder
 from container_magic.display.text import report_full, report_line
@@ -103,7 +102,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
         variables = self._variables(asked)
         builder = ReportBuilder()
         try:
-            _stream(asked, cell, variables, builder, Page(self.shell, self._line(asked)))
+            silent = _stream(asked, cell, variables, builder, Page(self.shell, self._line(asked)))
         except ContainError as error:
             builder.add(Failed(message=error.message, hint=error.hint, kind=type(error).__name__))
             raise
@@ -111,7 +110,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             report = builder.report()
             self.shell.user_ns.update({name: report for name in ("_contain", asked.result) if name})
         self.shell.user_ns.update(report.values)
-        _show(report, "none" if asked.quiet else asked.report)
+        _show(self.shell.display_pub, report, "none" if asked.quiet else asked.report, silent=silent)
         _fail(failure(report, cell, asked.outputs), raise_error=asked.raise_error)
 
     def _line(self, asked: options.RunOptions) -> CellLine | None:
@@ -166,8 +165,12 @@ ContainMagics.contain.__doc__ = _USAGE + options.help_text("magic")
 
 def _stream(
     asked: options.RunOptions, cell: str, variables: Variables | None, builder: ReportBuilder, page: Page
-) -> None:
-    """Run ``cell`` and show in the notebook what it writes and shows as it comes; every event goes to ``builder``."""
+) -> bool:
+    """Run ``cell`` and show in the notebook what it writes and shows as it comes; every event goes to ``builder``.
+
+    Returns:
+        Whether it has written nothing.
+    """
     from container_magic.verbs.run import RunRequest
 
     streams = Streams(page.line)
@@ -201,6 +204,7 @@ def _stream(
         streams.finish()
         if page.line is not None:
             page.line.finish()
+    return streams.is_silent and page.is_silent
 
 
 @contextmanager
@@ -217,6 +221,7 @@ def _opened(request: RunRequest, session: str | None) -> Iterator[Run]:
     with open_cell(session, request) as (run, note):
         if note:
             sys.stderr.write(f"{note}\n")
+            sys.stderr.flush()
         yield run
 
 
@@ -235,11 +240,11 @@ def _encoded(cell: str) -> bytes:
         raise OptionError(f"line {line} of the cell holds half a surrogate pair, which UTF-8 cannot carry") from None
 
 
-def _show(report: RunReport, how: str) -> None:
+def _show(publisher: Any, report: RunReport, how: str, *, silent: bool) -> None:
     if how == "none":
         return
     text, html = (report_full, report_full_html) if how == "full" else (report_line, report_line_html)
-    display({"text/plain": text(report), "text/html": html(report)}, raw=True)  # type: ignore[no-untyped-call]
+    show_last(publisher, {"text/plain": text(report), "text/html": html(report)}, silent=silent)
 
 
 def _fail(error: CellError | None, *, raise_error: bool) -> None:

@@ -55,6 +55,11 @@ class Streams:
             self._put("stderr", _MORE)
         self.flush()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was written."""
+        return not self._written
+
     def flush(self) -> None:
         """Send what was written."""
         if self._written:

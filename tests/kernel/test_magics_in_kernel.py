@@ -56,6 +56,30 @@ def test_report_is_one_display_with_text_and_html(kernel):
     assert cell.time_of("stream", "x") <= cell.time_of("display_data", "OK")
 
 
+def test_report_stands_below_what_the_cell_wrote(kernel):
+    """The text of a stream comes before it, whichever stream; a cell that writes nothing has its report alone."""
+    for code in ("print('out')", "import sys; print('err', file=sys.stderr)", "display('shown')"):
+        cell = kernel.run(f"%%contain\n{code}")
+        kinds = [kind for _, kind, _ in cell.arrived if kind in ("stream", "display_data")]
+        assert kinds[-1] == "display_data" and len(kinds) == 2, kinds
+        assert "OK" in cell.of("display_data")[-1]["data"]["text/plain"]
+    (alone,) = kernel.run("%%contain\npass").of("display_data")
+    assert set(alone["data"]) == {"text/plain", "text/html"}
+
+
+def test_report_of_a_silent_cell_can_be_captured(kernel):
+    """Who takes outputs of a cell gets the report too, and the page does not: %%capture, and what ipywidgets do."""
+    captured = kernel.run("%%capture taken\nget_ipython().run_cell_magic('contain', '', 'pass')")
+    assert captured.of("display_data") == []
+    assert kernel.value("[sorted(one.data) for one in taken.outputs]") == "[['text/html', 'text/plain']]"
+    hooked = kernel.run(
+        "hooked = []\npublisher = get_ipython().display_pub\npublisher.register_hook(hooked.append)\n"
+        "get_ipython().run_cell_magic('contain', '', 'pass')\npublisher.unregister_hook(hooked.append)"
+    )
+    assert hooked.of("display_data") == []
+    assert kernel.value("[one['msg_type'] for one in hooked]") == "['display_data']"
+
+
 def test_quiet_shows_output_only(kernel):
     """No report with ``--quiet``."""
     cell = kernel.run(f"%%contain {LIMITS} --quiet\nprint('x')")
