@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from container_magic.deferred import dataclass
@@ -61,6 +61,15 @@ def parse_line(argv: Sequence[str], front: Front) -> ParsedLine:
     Raises:
         OptionError: An option is unknown, or lacks its value.
     """
+    line = _parse(tuple(argv), front)
+    # a cell is run again and again with the same line: its texts are the caller's to change
+    return replace(
+        line, texts={key: list(text) if isinstance(text, list) else text for key, text in line.texts.items()}
+    )
+
+
+@functools.lru_cache(maxsize=128)
+def _parse(argv: tuple[str, ...], front: Front) -> ParsedLine:
     import argparse
 
     words = [_DASHES if word == "--" else word for word in argv]
