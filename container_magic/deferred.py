@@ -41,7 +41,7 @@ class _Made(type):
     """The metaclass of a class that is as the standard decorator has made it."""
 
 
-class _Making(type):
+class _Making(_Made):
     """The metaclass of a class while that is done: who calls it in another thread waits."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -49,7 +49,7 @@ class _Making(type):
             return cls(*args, **kwargs)
 
 
-class _Waiting(type):
+class _Waiting(_Made):
     """The metaclass of a class that waits, which is in the way of whoever calls it or looks at its fields."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:

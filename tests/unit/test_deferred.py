@@ -73,6 +73,22 @@ def test_class_without_a_decorator_of_its_own_is_that_of_its_base():
     assert is_made(derived) and not is_made(Plain)
 
 
+def test_class_can_be_derived_from_one_that_is_made():
+    """Modules are imported late: what they derive from may have been used by then."""
+    base, other = waiting_pair()
+    base(number=1)
+
+    @deferred.dataclass(frozen=True, kw_only=True)
+    class Late(base):
+        last: int = 9
+
+    class Both(Late, other):
+        pass
+
+    assert Late(number=1) == Late(number=1, last=9)
+    assert Both(number=1).more == 3
+
+
 def test_class_that_names_itself_is_made_at_once():
     """A copy of it would not be the class that its ``super()`` means."""
 
