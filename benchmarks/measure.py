@@ -55,7 +55,7 @@ class Bound:
     peer: str = ""
     quantile: Quantile = "p50"
     at_most: float = math.inf
-    at_least: float = 0.0
+    at_least: float = -math.inf
 
     def met(self, value: float) -> bool:
         """Whether a ratio, or a figure, is within the bound."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import container_magic as cm
 from benchmarks import peers
+from benchmarks.floor import TWO, TWO_INTERPRETERS, floors
 from benchmarks.measure import PAUSE_SECONDS, Bound, Collector, Group, Subject, command, interleave, printed_seconds
 from benchmarks.ours import OPTIONS, WORDS, OneShot, notes_on_starts
 from container_magic.events import Created, Deleted, Event, Exited, Started, until_exited
@@ -41,10 +42,12 @@ print(time.perf_counter() - t)
 def one_shot(rounds: int, found: Sequence[peers.Peer]) -> Group:
     """Measure one run of ``pass`` in a process whose zygote is up: warm, cold, and by each of the others."""
     ours = [OneShot(name=WARM), OneShot(name=COLD, options={"warm": 0})]
-    subjects = [*(one.subject() for one in ours), peers.bare(), *(peer.subject() for peer in found)]
+    with floors() as least:
+        subjects = [*(one.subject() for one in ours), *least, peers.bare(), *(peer.subject() for peer in found)]
+        measurements = interleave(subjects, rounds)
     return Group(
         title="One-shot: run `pass` and know how it ended",
-        measurements=interleave(subjects, rounds),
+        measurements=measurements,
         base=peers.BARE,
         bounds=(
             Bound(name=WARM, peer=peers.BARE, at_most=0.15),
@@ -84,6 +87,7 @@ def shell(rounds: int, found: Sequence[peers.Peer]) -> Group:
         Subject(name=_CONTAIN, call=command([*contain_command(), "run", *WORDS, "-c", "pass"])),
         *(peer.subject() for peer in found),
         peers.bare(),
+        Subject(name=TWO_INTERPRETERS, call=command([sys.executable, "-c", TWO])),
         Subject(name="first cm.run of a process", call=lambda: printed_seconds([sys.executable, "-c", source])),
     ]
     return Group(

@@ -43,7 +43,7 @@ class Verdict:
             "quantile": bound.quantile,
             "value": self.value,
             "at_most": bound.at_most if math.isfinite(bound.at_most) else None,
-            "at_least": bound.at_least or None,
+            "at_least": bound.at_least if math.isfinite(bound.at_least) else None,
             "met": self.met,
         }
 
