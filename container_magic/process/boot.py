@@ -92,6 +92,7 @@ def make_view(config: BootConfig, control: int) -> NoReturn:
     """Make the view and execute the zygote in it, which goes on to speak on the socket ``control``."""
     os.umask(0o022)  # the caller's may be such that nobody else could enter the view's directories
     reset_signals()
+    executable = _real_executable()  # the view has no links of the host
     if config.rootless:
         # first a namespace in which mounts may be made, then, below, a second one for the view
         _enter_user_namespace(config.subordinate)
@@ -107,7 +108,7 @@ def make_view(config: BootConfig, control: int) -> NoReturn:
     for fd in fds.values():
         if fd >= 0:
             os.set_inheritable(fd, True)
-    _become_zygote({**fds, "filler": filler}, config.preload, has_mounts)
+    _become_zygote(executable, {**fds, "filler": filler}, config.preload, has_mounts)
 
 
 def _enter_user_namespace(subordinate: SubordinateIds | None) -> None:
@@ -295,14 +296,23 @@ def _attach(fd: int, target: str) -> None:
     os.close(fd)
 
 
-def _become_zygote(fds: dict[str, int], preload: tuple[str, ...], has_mounts: list[str]) -> NoReturn:
-    path = ":".join(dict.fromkeys([os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin"]))
+def _real_executable() -> str:
+    """Return the interpreter's path in the view, which has the environment where it really is, whatever leads there.
+
+    The last name stays: it may be a link that Python looks at to find its environment.
+    """
+    directory, name = os.path.split(sys.executable)
+    return os.path.join(os.path.realpath(directory), name)
+
+
+def _become_zygote(executable: str, fds: dict[str, int], preload: tuple[str, ...], has_mounts: list[str]) -> NoReturn:
+    path = ":".join(dict.fromkeys([os.path.dirname(executable), "/usr/local/bin", "/usr/bin", "/bin"]))
     environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1", "LD_BIND_NOW": "1"}
     source = f"import sys; sys.path.insert(0, {VIEW + '/lib'!r})\n{_ENTRY}"
     words = [f"{name}={fd}" for name, fd in fds.items()]
     # NUL cannot be in an argument, and a path may hold anything else: one argument for each
     arguments = [",".join(words), ",".join(preload), *has_mounts]
-    os.execve(sys.executable, [sys.executable, "-s", "-c", source, *arguments], environment)
+    os.execve(executable, [executable, "-s", "-c", source, *arguments], environment)
 
 
 if __name__ == "__main__":

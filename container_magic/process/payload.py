@@ -49,6 +49,11 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         step = "plan"
         plan = _await_plan(own, word)
         process = plan.spec.process
+        step = "environment"
+        _set_environment(process.env)
+        cell = Interpreter(process, error_slot) if process.kind == "python" else None
+        if cell is not None and _opens_nothing(process):
+            cell.prepare()
         user, entry_fds = _await_word(word)
         step = "join the cgroup"
         join(entry_fds)
@@ -62,10 +67,8 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         _prefer_as_oom_victim()
         _shed(user)
         os.chdir(process.cwd)
-        step = "environment"
-        _set_environment(process.env)
-        cell = Interpreter(process, error_slot) if process.kind == "python" else None
-        if cell is not None:
+        step = "interpreter"
+        if cell is not None and not _opens_nothing(process):
             cell.prepare()
         most_fds = _START_FDS + 2 * (process.shell != "script")
         _rehearse(most_fds)
@@ -81,14 +84,16 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
     _run(process, code_fd, error_slot)
 
 
-def _touch(plan: Plan | None, slot: mmap.mmap) -> None:
-    """Run an empty cell, so that the pages which every cell writes to are this process's own when there is a plan.
+def _opens_nothing(process: Process) -> bool:
+    """Whether the interpreter can be made ready before descriptors are closed: who knows what IPython's shells open."""
+    return process.shell in ("script", "plain")
 
-    IPython's shells are left out: what they may open would be closed again.
-    """
+
+def _touch(plan: Plan | None, slot: mmap.mmap) -> None:
+    """Run an empty cell, so that the pages which every cell writes to are this process's own when there is a plan."""
     likely = Process(shell="plain" if PLAIN_SHELL in sys.modules else "script")
     process = plan.spec.process if plan is not None else likely
-    if process.kind == "python" and process.shell in ("script", "plain"):
+    if process.kind == "python" and _opens_nothing(process):
         Interpreter(process, slot).touch()
 
 

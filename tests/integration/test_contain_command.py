@@ -405,3 +405,13 @@ class TestOwnZygote:
         """An option that is refused leaves nothing (nothing_left checks), whatever boot had begun."""
         for _ in range(5):
             assert contain("run", "--mem", "nonsense", "-c", "1").returncode == 125
+
+
+def test_environment_that_is_reached_by_a_link(tmp_path):
+    """A virtual environment is used where it really is, whatever name it goes by."""
+    (tmp_path / "env").symlink_to(sys.prefix)
+    words = [str(tmp_path / "env" / "bin" / "python"), "-m", "container_magic", "run", "-c"]
+    done = subprocess.run(
+        [*words, "import sys, IPython; print(sys.prefix)"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"{os.path.realpath(sys.prefix)}\n"), done.stderr
