@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Iterator
 from typing import NoReturn
 
-from container_magic.deferred import dataclass
+from container_magic.deferred import dataclass, make_all
 from container_magic.errors import HostError, InternalError, OptionError
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
@@ -80,6 +80,7 @@ def forked_stem(plan: Plan, zygote_pid: int) -> Iterator[Stem]:
     sys.modules[shells.LIVE_SHELL].prepare()
     default_program()
     last_capability()
+    make_all()  # the lock under which classes are made may be another thread's when the process is copied
     with _uninterrupted(), contextlib.ExitStack() as stack:
         stem = _stem(plan, zygote_pid)
         for fd in stem.child.values():
