@@ -19,10 +19,13 @@ help: ## show these targets
 demo: $(INSTALLED) ## run the first notebook in a real Jupyter kernel and write it to build/
 	$(BIN)/python notebooks/run_notebook.py notebooks/01_first_cell.ipynb build
 
+# a browser's driver runs an event loop of its own, beside which others cannot begin
+OWN_TARGETS := --ignore=tests/page --ignore=tests/clients
+
 test: $(INSTALLED) ## run the test suite: in parallel, then what needs the machine alone
 	@status=0; \
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not alone" || status=1; \
-	$(BIN)/python -m pytest -q -m alone || status=1; \
+	$(BIN)/python -m pytest -q $(OWN_TARGETS) -n 2 --dist loadgroup -m "not alone" || status=1; \
+	$(BIN)/python -m pytest -q $(OWN_TARGETS) -m alone || status=1; \
 	exit $$status
 
 test-page: $(PAGE) ## run the tests in JupyterLab's page; root gets Debian's chromium for it
