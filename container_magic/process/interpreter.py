@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import io
 import linecache
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # what Python itself calls code that comes from no file
 _UNNAMED = {"": "<cell>", "-c": "<string>", "-": "<stdin>"}
 _MAX_LINES = 60
+_INTERRUPTED = 128 + signal.SIGINT
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl not
 
 
 class Shell(Protocol):
@@ -126,10 +129,14 @@ class Interpreter:
 
     def _live_on(self, channel: Channel, code: int, module: types.ModuleType) -> int:
         """Run a session's next cells in the same module, until there is none or the code ends the interpreter."""
-        number = 1
+        number, was_interrupted = 1, False
         while not self._stopped:
             # Ctrl-C means a cell: one that comes between two cells means none
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            was_interrupted = was_interrupted or code == _INTERRUPTED
+            if was_interrupted and _malloc_trim is not None:
+                # perhaps for its memory: what it frees shall be seen, and malloc keeps what lies below its last piece
+                _malloc_trim(0)
             cell = channel.next_cell(code)
             if cell is None:
                 return code

@@ -362,8 +362,9 @@ def test_thirty_in_a_row_leave_nothing(kernel, kernel_pid):
     """No process, no descriptor, no thread more than before."""
     # IPython's history is written by a thread of its own, whose journal comes and goes
     look = (
-        "import os, threading\nfiles = [os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')]\n"
-        "print(len([file for file in files if 'history.sqlite' not in file]), threading.active_count())"
+        "import os, threading\nfds = os.listdir('/proc/self/fd')\n"
+        "names = [os.path.realpath(f'/proc/self/fd/{fd}') for fd in fds]\n"
+        "print(len([name for name in names if 'history.sqlite' not in name]), threading.active_count())"
     )
     kernel.run(f"{SNAPSHOT}\npass")  # the first one starts the zygote, which stays
     before = kernel.run(look).text("stdout").split()
