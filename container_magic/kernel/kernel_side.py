@@ -87,10 +87,20 @@ class KernelSide:
             with contextlib.suppress(zmq.Again):
                 while monitor.recv_multipart(zmq.NOBLOCK):
                     broken = True
-                    with contextlib.suppress(zmq.ZMQError):  # a connection that libzmq has forgotten already
-                        self._sockets[channel].disconnect(self._endpoint(channel))
-                    self._sockets[channel].connect(self._endpoint(channel))
+                    self._connect_anew(channel)
         return broken
+
+    def _connect_anew(self, channel: str) -> None:
+        """Connect under another name of the same inode.
+
+        libzmq forgets a broken connection by its name, perhaps only now: under the old one it would be the new one.
+        """
+        with contextlib.suppress(zmq.ZMQError):  # it has forgotten it already
+            self._sockets[channel].disconnect(self._endpoint(channel))
+        old_fd = self._inodes[channel]
+        self._inodes[channel] = os.dup(old_fd)
+        os.close(old_fd)
+        self._sockets[channel].connect(self._endpoint(channel))
 
     def socket(self, channel: str) -> zmq.Socket[bytes]:
         """Return a socket, to wait for it."""
