@@ -56,6 +56,16 @@ def test_cell_that_begins_above_the_mark_runs_and_is_interrupted_when_it_grows(s
     assert (again.verdict, again.memory_high.usage_bytes < first.memory_high.usage_bytes) == ("INTERRUPTED", True)
 
 
+def test_memory_that_is_freed_after_an_interrupt_is_given_back(session):
+    """Whoever was interrupted for memory frees some: the next cell has it, and not malloc."""
+    work = session()
+    work.run("held = []")
+    assert work.run(GROW.format("bytearray(100_000)")).verdict == "INTERRUPTED"
+    work.run("last = bytearray(100_000)\ndel held")  # malloc keeps what lies below its last piece
+    resident = work.run("print(int(open('/proc/self/statm').read().split()[1]) * 4096)")
+    assert int(resident.stdout) < 80 * MB
+
+
 def test_one_shot_is_interrupted_and_says_so(run):
     """The run ends as by Ctrl-C; event, report and texts name the mark."""
     events = list(cm.stream("held = []\n" + GROW.format("bytearray(1 << 20)"), **OPTIONS))
