@@ -2,6 +2,9 @@
 
 The standard decorator writes and compiles six functions for a frozen class, half a millisecond whenever the module is
 imported. ``contain run`` imports ninety such classes and uses a third of them: that would cost more than its container.
+
+What comes out of a pickle has its fields, and does not make its class: until something else does it is compared by
+identity. The zygote makes all classes before it forks.
 """
 
 from __future__ import annotations
