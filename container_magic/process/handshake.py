@@ -21,6 +21,9 @@
 Every message but the client's frames is one SOCK_SEQPACKET datagram whose first byte is its kind. Init and payload
 hold one end each, and ``word`` between them is gone before either is ready; the payload closes its own before the code
 runs, so that nothing from inside can speak here.
+
+A container that has waited, and whose supervisor has nothing to do before the code may run, is started by the client
+itself: ``Created`` brings the supervisor's end of ``start``, and ``start`` has no descriptors but says when it began.
 """
 
 from __future__ import annotations

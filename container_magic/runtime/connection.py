@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -40,12 +41,14 @@ class Order:
     """The client's ``start``: which run it is, and descriptors for the payload: code, standard streams, channel.
 
     ``globs`` name what is to be handed over the socket ``files`` after the end; without them there is no such socket.
+    ``begun``, of the monotonic clock: the client has given the payload its descriptors itself, at that moment.
     """
 
     run: int
     fds: tuple[int, ...]
     globs: tuple[str, ...] = ()
     files: socket.socket | None = None
+    begun: float | None = None
 
 
 class ClientGoneError(Exception):
@@ -94,6 +97,16 @@ class Connection:
         for event in events:
             self._outbox += handshake.frame(to_dict(event))
         self.pump()
+
+    def send_with(self, event: Event, end: socket.socket) -> None:
+        """Send ``event`` and the descriptor of ``end`` with it; without, when the client does not take it at once."""
+        data = b"" if self._outbox or self._lost else handshake.frame(to_dict(event))
+        if data:
+            with contextlib.suppress(OSError):
+                sent = socket.send_fds(self.socket, [data], [end.fileno()])
+                self._outbox += data[sent:]
+                return
+        self.send(event)
 
     def pump(self) -> None:
         """Write as much as the client takes now."""
@@ -180,7 +193,8 @@ class Connection:
             if frame.get("op") == "start":
                 globs = tuple(frame.get("globs", ()))
                 files = socket.socket(fileno=self._fds.pop()) if globs else None
-                self._order = Order(run=frame["run"], fds=tuple(self._fds), globs=globs, files=files)
+                fds, begun = tuple(self._fds), frame.get("begun")
+                self._order = Order(run=frame["run"], fds=fds, globs=globs, files=files, begun=begun)
                 self._fds = []
 
     def _is_ready(self, end: socket.socket, *, layers: bool) -> bool:
@@ -226,8 +240,11 @@ class Connection:
             if self.socket.fileno() in ready:
                 self._take_order()
             if init_pidfd in ready or sync.fileno() in ready:  # init is dead, or says that the payload is
-                raise InternalError("the container died before it was started")
-        if any(fd in (sync.fileno(), init_pidfd) for fd, _ in poll.poll(0)):
-            raise InternalError("the container died before it was started")
+                # the code may have been quicker than this process: news of a start come before those of the end
+                self._take_order()
+                if self._order is None:
+                    raise InternalError("the container died before it was started")
         order, self._order = self._order, None
+        if order.begun is None and any(fd in (sync.fileno(), init_pidfd) for fd, _ in poll.poll(0)):
+            raise InternalError("the container died before it was started")
         return order

@@ -112,11 +112,18 @@ class Container:
             self._connection.layers_fd = None
         self._mark("setup")
         self.waited = not self._connection.asked()
-        self._connection.send(self._created())
+        if self.waited and self._starts_alone():
+            self._connection.send_with(self._created(), self._init.start)
+        else:
+            self._connection.send(self._created())
         self._write_state("created")
         self._cgroup.begin()  # whoever waits in there sleeps
         if self.waited:
             self._rehearse()
+
+    def _starts_alone(self) -> bool:
+        """Whether this process has nothing to look at or to make before the code may run."""
+        return not self._trees.fds and self._layers is None and not self._plan.spec.process.session
 
     def _rehearse(self) -> None:
         """Do once what the client will wait for: the clone has made every page of this process one to copy."""
@@ -177,6 +184,9 @@ class Container:
         self._running = True
         self._run = order.run
         self._order = order
+        if order.begun is not None:
+            self._begun = order.begun
+            return
         # first the news, then the deed: the payload may take this CPU from the supervisor as soon as it can run
         self._connection.send(Started(start="warm" if self.waited else "cold"))
         self._begun = time.monotonic()

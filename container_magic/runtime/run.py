@@ -112,6 +112,19 @@ class Run:
 
     def _start(self) -> None:
         """Send the order, with the far ends of fresh pipes."""
+        self._poll.register(self._worker.socket, select.EPOLLIN)
+        try:
+            has_begun = self._send_order()
+        except BrokenPipeError:
+            self._start_anew()
+            return
+        if self._worker.created is not None:
+            self._take(self._worker.created)
+        if has_begun:
+            self._take(Started(start="warm"))
+
+    def _send_order(self) -> bool:
+        """Return whether the payload has it already."""
         with contextlib.ExitStack() as stack:
             stdin = self._request.stdin
             if not isinstance(stdin, int):
@@ -129,10 +142,7 @@ class Run:
                 fds.append(self._delivery.far_end.fileno())
                 stack.callback(self._delivery.far_end.close)
                 self._poll.register(self._delivery.socket, select.EPOLLIN)
-            self._worker.start(fds, self._request.out_files)
-        self._poll.register(self._worker.socket, select.EPOLLIN)
-        if self._worker.created is not None:
-            self._take(self._worker.created)
+            return self._worker.start(fds, self._request.out_files)
 
     def _new_intake(self) -> Intake:
         return Intake(
@@ -308,6 +318,10 @@ class Run:
         """Begin again with a new container when one that waited was no good; the code has not run."""
         if not self._from_pool or self._started:
             return False
+        self._start_anew()
+        return True
+
+    def _start_anew(self) -> None:
         self._from_pool = self._finished = False
         self._created = None
         self._events.clear()
@@ -323,7 +337,6 @@ class Run:
         self._zygote.runs.add(id(self))
         self._worker = self._new_worker()
         self._start()
-        return True
 
     def _take(self, event: Event) -> None:
         self._note_end(event)

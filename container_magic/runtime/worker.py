@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from container_magic.runtime.client import Zygote
 
 _READ_BYTES = 256 * 1024
+_ONE_FD = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
 class Worker:
@@ -40,6 +43,7 @@ class Worker:
         """Why a container whose run was over could not be removed."""
         self._removing = False
         self._run = 0
+        self._payload: socket.socket | None = None
         self._reader = handshake.FrameReader()
         self.socket, theirs = socket.socketpair()
         plan_fd = handshake.memory_file("plan", handshake.dump_plan(plan))
@@ -59,15 +63,37 @@ class Worker:
                 os.close(records_fd)
         self.socket.setblocking(False)
 
-    def start(self, fds: Sequence[int], globs: Sequence[str] = ()) -> None:
+    def start(self, fds: Sequence[int], globs: Sequence[str] = ()) -> bool:
         """Send code, standard input, output and error; a supervisor that is gone is found out by reading.
 
         With ``globs`` the last descriptor is the socket that files come over.
+
+        Returns:
+            Whether the payload has them already; else its supervisor passes them on, and says ``Started``.
+
+        Raises:
+            BrokenPipeError: The payload is dead; its code has not run.
         """
         self._run += 1
         order = {"op": "start", "run": self._run, **({"globs": list(globs)} if globs else {})}
+        if self._payload is None or globs:
+            with contextlib.suppress(OSError):
+                socket.send_fds(self.socket, [handshake.frame(order)], fds)
+            return False
+        # the supervisor first: before it hears how the code ended it has to know that it ran
         with contextlib.suppress(OSError):
-            socket.send_fds(self.socket, [handshake.frame(order)], fds)
+            self.socket.send(handshake.frame({**order, "begun": time.monotonic()}))
+        try:
+            handshake.send_start(self._payload, fds)
+        except OSError as error:
+            raise BrokenPipeError("the payload is dead") from error
+        self._forget_payload()
+        return True
+
+    def _forget_payload(self) -> None:
+        if self._payload is not None:
+            self._payload.close()
+            self._payload = None
 
     def next_cell(self, wall_seconds: float | None) -> None:
         """Announce a session's next cell: its clock and figures begin."""
@@ -82,11 +108,14 @@ class Worker:
     def receive(self) -> list[Event]:
         """Return the events that have come; ``lost`` is set when there will be no more."""
         try:
-            data = self.socket.recv(_READ_BYTES)
+            data, notes, _, _ = self.socket.recvmsg(_READ_BYTES, _ONE_FD, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return []
         except OSError:
-            data = b""
+            data, notes = b"", []
+        for _, _, fds in notes:  # with ``Created``: the payload that waits
+            self._forget_payload()
+            self._payload = socket.socket(fileno=array.array("i", fds)[0])
         if not data:
             self.lost = True
             return []
@@ -100,6 +129,7 @@ class Worker:
             self.created = event
         elif isinstance(event, Exited) and not event.alive:
             self.created, self._removing = None, True
+            self._forget_payload()
         elif isinstance(event, Deleted):
             self._removing = False
         elif isinstance(event, Failed):
@@ -113,6 +143,7 @@ class Worker:
 
     def close(self) -> None:
         """Let the supervisor go: what it has left is ended and removed by it; once more does nothing."""
+        self._forget_payload()
         self.socket.close()
         self.lost = True
 

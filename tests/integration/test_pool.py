@@ -1,5 +1,6 @@
 """The pool: containers that wait in created, each used once, refilled beside the notebook, of no cost to anybody."""
 
+import contextlib
 import os
 import select
 import signal
@@ -14,6 +15,7 @@ from leftovers import waiting
 
 import container_magic as cm
 from container_magic.cgroups.facts import probe
+from container_magic.events import Exited, Failed, Output
 from container_magic.options import from_keywords
 from container_magic.runtime import client
 from container_magic.runtime.pool import MOST_WAITING, MountWatch, pool_key
@@ -249,6 +251,21 @@ class TestDeaths:
 
         assert (report.verdict, report.stdout) == ("OK", "alive\n")
         assert report.container_id != created.container_id
+
+    def test_code_that_runs_is_not_run_again_when_its_supervisor_dies(self, warm):
+        """The client starts it by itself; a supervisor that never heard of it has to be one that was killed."""
+        warm("pass")
+        (created,) = wait_for(1)
+        os.kill(created.supervisor_pid, signal.SIGSTOP)
+        endless = cm.stream("print(1)\nimport time; time.sleep(60)", **{**DEFAULTS, "warm": 1})
+        with contextlib.closing(endless) as events:
+            seen = [next(event for event in events if isinstance(event, Output))]
+            os.kill(created.supervisor_pid, signal.SIGKILL)
+            seen += events
+
+        assert [event.data for event in seen if isinstance(event, Output)] == [b"1\n"]
+        assert "supervisor of the container was killed" in next(e.message for e in seen if isinstance(e, Failed))
+        assert [event.exit_signal for event in seen if isinstance(event, Exited)] == [signal.SIGKILL]
 
     def test_waiting_containers_end_with_the_client(self):
         """SIGKILL for the notebook: its pool goes."""
