@@ -52,15 +52,16 @@ class Plan:
 
     def renewed(self, container_id: str) -> Plan:
         """Return the plan of the next container like this one: another id, and with it another name of the host."""
-        if container_id == self.container_id:
-            return self
-        old, new = self.container_id, container_id
-        name = self.spec.hostname
-        if name != old[:12]:
-            return replace(self, container_id=new, cgroup_paths=self._paths(new))
-        files = tuple((path, text.replace(name, new[:12])) for path, text in self.files)
-        spec = replace(self.spec, hostname=new[:12])
-        return replace(self, container_id=new, cgroup_paths=self._paths(new), spec=spec, files=files)
+        hostname, files = self.names_of(container_id)
+        spec = self.spec if hostname == self.spec.hostname else replace(self.spec, hostname=hostname)
+        return replace(self, container_id=container_id, cgroup_paths=self._paths(container_id), spec=spec, files=files)
+
+    def names_of(self, container_id: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """Return hostname and own files of a container like this one that has another id."""
+        name, new = self.spec.hostname, container_id[:12]
+        if container_id == self.container_id or name != self.container_id[:12]:
+            return name, self.files
+        return new, tuple([(path, text.replace(name, new)) for path, text in self.files])
 
     def _paths(self, container_id: str) -> tuple[str, ...]:
         return tuple(path.replace(self.container_id, container_id) for path in self.cgroup_paths)

@@ -1,6 +1,7 @@
-"""Mounts as data: a list of operations that can be described before any of it is done, then applied in order.
+"""Mounts as data: a list of operations that can be described before any of it is done, then done in order.
 
-Paths of ``destination`` are those inside the container. Operations with ``before_pivot`` are applied below the new
+What an operation is made of, its ``calls``, can be put together where there is time for it.
+Paths of ``destination`` are those inside the container. Operations with ``before_pivot`` are done below the new
 root while the runtime's view of the host is still there; the others after ``pivot_root``, where a symbolic link in
 the container can only lead to the container.
 """
@@ -9,22 +10,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 from typing import ClassVar
 
 from container_magic.deferred import dataclass
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
+from container_magic.linux.syscalls import Call, mount_call
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where operations are applied: ``root`` is the new root, ``scratch`` the writable tmpfs of the container."""
+    """Where operations are done: ``root`` is the new root, ``scratch`` the writable tmpfs of the container."""
 
     root: str
     scratch: str
-    trees: tuple[int, ...] = ()
+    trees: Sequence[int] = ()
     """Descriptors of detached mounts, for ``Attach``."""
     later: list[Callable[[], None]] = field(default_factory=list)
     """What an operation leaves to be done once the container pays for what it uses."""
@@ -40,10 +42,10 @@ class Scratch:
         """Say it in one line."""
         return "tmpfs for the writable layer"
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Mount it, small until ``Resize`` says how large it may grow."""
-        syscalls.mount("tmpfs", place.scratch, "tmpfs", c.MS_NOSUID | c.MS_NODEV, "size=1m,mode=0755")
-        os.mkdir(f"{place.scratch}/root")
+        yield mount_call("tmpfs", place.scratch, "tmpfs", c.MS_NOSUID | c.MS_NODEV, "size=1m,mode=0755")
+        yield os.mkdir, (f"{place.scratch}/root",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +62,13 @@ class Resize:
         sizes = f"size={self.scratch_bytes} nr_inodes={self.scratch_inodes}"
         return f"writable layer: {sizes}; /dev/shm: size={self.shm_bytes}"
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Set them on the mounted file systems."""
         flags = c.MS_REMOUNT | c.MS_NOSUID | c.MS_NODEV
         options = f"size={self.scratch_bytes},nr_inodes={self.scratch_inodes}"
-        syscalls.mount("tmpfs", place.scratch, "tmpfs", flags, options)
+        yield mount_call("tmpfs", place.scratch, "tmpfs", flags, options)
         shm = f"{place.root}/dev/shm"
-        syscalls.mount("tmpfs", shm, "tmpfs", flags | c.MS_NOEXEC, f"size={self.shm_bytes}")
+        yield mount_call("tmpfs", shm, "tmpfs", flags | c.MS_NOEXEC, f"size={self.shm_bytes}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +82,11 @@ class Files:
         """Say it in one line."""
         return "written: " + " ".join(path for path, _ in self.texts)
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Write them into the writable layer."""
         del place
         for path, text in self.texts:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-            try:
-                os.write(fd, text.encode())
-            finally:
-                os.close(fd)
+            yield _write, (path, text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,15 +102,15 @@ class Overlay:
         """Say it in one line."""
         return f"overlay on {self.destination}, lowerdir={self.lowerdir}"
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Mount it."""
         upper, work = f"{place.scratch}/upper-{self.name}", f"{place.scratch}/work-{self.name}"
-        os.mkdir(upper)
-        os.mkdir(work)
+        yield os.mkdir, (upper,)
+        yield os.mkdir, (work,)
         # userxattr: trusted.overlay.* needs privilege that a user namespace does not give (Linux 5.11)
         options = f"lowerdir={_escape(self.lowerdir)},upperdir={upper},workdir={work},userxattr"
         target = place.root + self.destination.rstrip("/")
-        syscalls.mount("overlay", target, "overlay", c.MS_NOSUID | c.MS_NODEV, options)
+        yield mount_call("overlay", target, "overlay", c.MS_NOSUID | c.MS_NODEV, options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +128,12 @@ class Filesystem:
         options = f" {self.options}" if self.options else ""
         return f"{self.type} on {self.destination}{options}{' ro' if self.flags & c.MS_RDONLY else ''}"
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Mount it."""
         target = (place.root if self.before_pivot else "") + self.destination
         if not self.before_pivot:
-            os.makedirs(target, exist_ok=True)
-        syscalls.mount(self.type, target, self.type, self.flags, self.options)
+            yield _make_directories, (target,)
+        yield mount_call(self.type, target, self.type, self.flags, self.options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +148,9 @@ class BindTree:
         """Say it in one line."""
         return f"bind of {self.source} on {self.destination} ro"
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Mount it; the runtime's view is read-only, and so is what is bound from it."""
-        syscalls.mount(self.source, place.root + self.destination, None, c.MS_BIND | c.MS_REC)
+        yield mount_call(self.source, place.root + self.destination, None, c.MS_BIND | c.MS_REC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +171,11 @@ class Attach:
         """Say it in one line."""
         return f"bind of {self.source} on {self.destination} {'ro' if self.readonly else 'rw'}"
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Mount it, making the mount point when it is missing."""
+        yield self._attach, (place,)
+
+    def _attach(self, place: Place) -> None:
         held = [(syscalls.open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE | c.AT_RECURSIVE), path) for path in self.above]
         if stat.S_ISDIR(os.fstat(place.trees[self.index]).st_mode):
             os.makedirs(self.destination, exist_ok=True)
@@ -202,12 +203,12 @@ class Mask:
         """Say it in one line."""
         return "masked: " + " ".join((*self.files, *self.directories))
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Mask them."""
         for path in self.files:
-            syscalls.mount("/dev/null", place.root + path, None, c.MS_BIND)
+            yield mount_call("/dev/null", place.root + path, None, c.MS_BIND)
         for path in self.directories:
-            syscalls.mount(self.empty, place.root + path, None, c.MS_BIND)
+            yield mount_call(self.empty, place.root + path, None, c.MS_BIND)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,16 +224,32 @@ class ReadOnly:
         """Say it in one line."""
         return "read-only: " + " ".join(self.paths)
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Make them read-only."""
         for path in self.paths:
             target = place.root + path if self.before_pivot else path
             if not self.mounted:
-                syscalls.mount(target, target, None, c.MS_BIND | c.MS_REC)
-            syscalls.mount_setattr(c.AT_FDCWD, target, attr_set=c.MOUNT_ATTR_RDONLY)
+                yield mount_call(target, target, None, c.MS_BIND | c.MS_REC)
+            yield _make_read_only, (target,)
 
 
 MountOp = Scratch | Resize | Files | Overlay | Filesystem | BindTree | Attach | Mask | ReadOnly
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _make_directories(path: str) -> None:
+    os.makedirs(path, exist_ok=True)
+
+
+def _make_read_only(path: str) -> None:
+    syscalls.mount_setattr(c.AT_FDCWD, path, attr_set=c.MOUNT_ATTR_RDONLY)
 
 
 def _escape(path: str) -> str:

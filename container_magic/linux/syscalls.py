@@ -12,6 +12,7 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from container_magic.linux import constants as c
@@ -22,6 +23,14 @@ _libc_with_gil = ctypes.PyDLL(None, use_errno=True)
 
 _prctl = _libc.prctl
 _prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+
+# with the types said once a call makes no objects for its arguments: children that were just forked do these
+_mount = _libc.mount
+_mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+_close_range = _libc["syscall"]
+_close_range.argtypes = (ctypes.c_long,) * 4
+_clone = _libc_with_gil["syscall"]
+_clone.argtypes = (ctypes.c_long,) * 6
 
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.mmap.restype = ctypes.c_void_p
@@ -44,6 +53,9 @@ _COMMON = {
     "close_range": 436,
     "mount_setattr": 442,
 }
+_SIGCHLD = int(signal.SIGCHLD)
+Call = tuple[Callable[..., None], tuple[Any, ...]]
+"""Something to be done: a function and its arguments."""
 _NR = {**_COMMON, **_NUMBERS.get(os.uname().machine, {})}
 
 
@@ -86,27 +98,13 @@ def clone(flags: int, cgroup_fd: int | None = None) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     ctypes.pythonapi.PyOS_BeforeFork()
-    args: tuple[Any, ...]
     if cgroup_fd is None:
-        args = (
-            _long(_NR["clone"]),
-            _long(flags | signal.SIGCHLD),
-            _long(0),
-            _long(0),
-            _long(0),
-            _long(0),
-        )
+        pid = int(_clone(_NR["clone"], flags | _SIGCHLD, 0, 0, 0, 0))
     else:
-        clone_args = struct.pack("=11Q", flags | c.CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd)
-        args = (
-            _long(_NR["clone3"]),
-            ctypes.c_char_p(clone_args),
-            _long(len(clone_args)),
-            _long(0),
-            _long(0),
-            _long(0),
-        )
-    pid = int(_libc_with_gil.syscall(*args))
+        # a sibling sends its parent what this process sends it, and clone3 insists on hearing nothing else
+        at_exit = 0 if flags & c.CLONE_PARENT else _SIGCHLD
+        clone_args = struct.pack("=11Q", flags | c.CLONE_INTO_CGROUP, 0, 0, 0, at_exit, 0, 0, 0, 0, 0, cgroup_fd)
+        pid = int(_libc_with_gil.syscall(_long(_NR["clone3"]), ctypes.c_char_p(clone_args), _long(len(clone_args))))
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0
@@ -118,15 +116,24 @@ def clone(flags: int, cgroup_fd: int | None = None) -> int:
 
 def mount(source: str, target: str, fstype: str | None, flags: int = 0, data: str = "") -> None:
     """Mount or remount a file system (mount(2))."""
-    result = _libc.mount(
+    function, args = mount_call(source, target, fstype, flags, data)
+    function(*args)
+
+
+def mount_call(source: str, target: str, fstype: str | None, flags: int = 0, data: str = "") -> Call:
+    """Return what ``mount`` with these arguments does, for who has no time to encode them when it is done."""
+    return _mount_encoded, (
         source.encode(errors="surrogateescape"),
         target.encode(errors="surrogateescape"),
         fstype.encode() if fstype else None,
-        ctypes.c_ulong(flags),
+        flags,
         data.encode(errors="surrogateescape") if data else None,
     )
-    if result < 0:
-        _raise("mount", f"{fstype or source} on {target}")
+
+
+def _mount_encoded(source: bytes, target: bytes, fstype: bytes | None, flags: int, data: bytes | None) -> None:
+    if _mount(source, target, fstype, flags, data) < 0:
+        _raise("mount", f"{os.fsdecode(fstype or source)} on {os.fsdecode(target)}")
 
 
 def umount(target: str, flags: int = c.MNT_DETACH) -> None:
@@ -188,7 +195,8 @@ def detached_mount(fstype: str, options: dict[str, str | None], attributes: int)
 
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
     """Close all descriptors from ``first`` to ``last`` (close_range(2), Linux 5.9)."""
-    _call("close_range", _long(first), _long(last), _long(0))
+    if _close_range(_NR["close_range"], first, last, 0) < 0:
+        _raise("close_range", first)
 
 
 def default_action(number: int) -> None:

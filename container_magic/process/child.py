@@ -18,17 +18,15 @@ from typing import NoReturn
 
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
-from container_magic.linux.mounts import Place
+from container_magic.linux.mounts import Files, Place
 from container_magic.network import bring_up_loopback, open_low_ports
 from container_magic.process import handshake, init, payload
 from container_magic.process.confine import confine, join
 from container_magic.process.inheritance import Inheritance, fail, keep_only
-from container_magic.process.payload import plan_of
-from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, operations_ahead, operations_of
+from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, Operation, calls_of, operations_of
 
 _MAX_FDS = 250
 _USER_SYSCTLS = {"max_user_namespaces": b"0", "max_inotify_instances": b"32", "max_inotify_watches": b"8192"}
-_PLACE = Place(root=NEW_ROOT, scratch=SCRATCH)
 
 
 def live(own: Inheritance) -> NoReturn:
@@ -68,9 +66,6 @@ class _Setup:
     def leave_session(self) -> None:
         os.setsid()
         os.umask(0o022)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def set_lo_up(self) -> None:
         if self.own.network == "none":
@@ -118,19 +113,22 @@ class _Setup:
         self.own.start.close()
 
     def mount_the_root(self) -> None:
-        for operation in operations_ahead(self.own.lowers, self.own.network):
-            operation.apply(_PLACE)
+        for function, arguments in self.own.mounts:
+            function(*arguments)
 
     def wait_for_the_plan(self) -> None:
         message, fds, _, _ = socket.recv_fds(self.own.sync, 128, _MAX_FDS)
         if message[:1] != handshake.GO:
             os._exit(1)
-        plan_fd, self.tree_fds = fds[0], tuple(fds[1:])
-        with contextlib.suppress(OSError):  # a payload that is dead has said why
-            socket.send_fds(self.word, [message], [plan_fd])
-        self.plan = plan_of(self.own, message, plan_fd)
-        spec = self.plan.spec
-        self.operations = operations_of(spec, self.own.lowers, self.plan.files)
+        plan_fd, *self.tree_fds = fds
+        if self.own.plan is None:
+            with contextlib.suppress(OSError):  # a payload that is dead has said why
+                socket.send_fds(self.word, [message], [plan_fd])
+        self.plan = self.own.plan or handshake.load_plan(plan_fd)
+        os.close(plan_fd)
+        self.hostname, files = self.plan.names_of(message[1:].decode())
+        self.files = Files(texts=files)
+        self.operations = self.own.operations or tuple(operations_of(self.plan.spec, self.own.lowers, files))
 
     def join_the_cgroup(self) -> None:
         message, self.entry_fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
@@ -143,10 +141,7 @@ class _Setup:
             layers = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             socket.send_fds(self.own.sync, [handshake.LAYER], [layers])
             os.close(layers)
-        place = Place(root=NEW_ROOT, scratch=SCRATCH, trees=self.tree_fds, later=self.later)
-        for operation in self.operations:
-            if operation.before_pivot:
-                operation.apply(place)
+        self._mount(Place(root=NEW_ROOT, scratch=SCRATCH, trees=self.tree_fds, later=self.later), before_pivot=True)
         os.chdir(NEW_ROOT)
         syscalls.pivot_root(".", ".")
         # the old root now lies over the new one at "."; nothing of it may propagate anywhere (runc rootfs_linux.go)
@@ -154,21 +149,28 @@ class _Setup:
         os.chdir("/")
 
     def mount_what_was_asked_for(self) -> None:
-        place = Place(root="", scratch="", trees=self.tree_fds)
+        self._mount(Place(root="", scratch="", trees=self.tree_fds), before_pivot=False)
+
+    def _mount(self, place: Place, *, before_pivot: bool) -> None:
         for operation in self.operations:
-            if not operation.before_pivot:
-                operation.apply(place)
+            if operation.before_pivot is before_pivot:
+                # the plan's are those of another container's name
+                own: Operation = self.files if type(operation) is Files else operation
+                for function, arguments in calls_of((own,), place):
+                    function(*arguments)
 
     def set_hostname(self) -> None:
-        if self.plan.spec.hostname:
-            socket.sethostname(self.plan.spec.hostname)
+        if self.hostname:
+            socket.sethostname(self.hostname)
 
     def do_what_is_paid_for(self) -> None:
         for call in self.later:
             call()
 
     def make_the_working_directory(self) -> None:
-        os.makedirs(self.plan.spec.process.cwd, exist_ok=True)
+        path = self.plan.spec.process.cwd
+        if not os.path.isdir(path):
+            os.makedirs(path, exist_ok=True)
 
     def tell_the_payload(self) -> None:
         """Let it join the cgroup and confine itself: the root is what it will see."""

@@ -15,7 +15,9 @@ from container_magic.process import handshake
 from container_magic.rootfs.host import Lower
 
 if TYPE_CHECKING:
+    from container_magic.linux.syscalls import Call
     from container_magic.plan import Plan
+    from container_magic.rootfs.operations import Operation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class Inheritance:
     """All that the child takes along through the clone; it closes what it does not need itself."""
 
     lowers: tuple[Lower, ...]
+    mounts: tuple[Call, ...]
+    """What is mounted whatever the plan says (``operations.calls_ahead``)."""
     network: str
     deny_setgroups: bool
     sync: socket.socket
@@ -32,13 +36,15 @@ class Inheritance:
     slot: mmap.mmap
     """Where the payload leaves word of itself; the supervisor reads it too."""
     plan: Plan | None
-    """The plan, when it was known before the clone."""
+    """The plan, or one like it with another id, when it was known before the clone."""
+    operations: tuple[Operation, ...] | None
+    """The plan's mounts, when it was known."""
 
 
 def keep_only(sockets: Iterable[socket.socket]) -> None:
     """Close every descriptor but the standard streams and these."""
     first = 3
-    for fd in sorted(end.fileno() for end in sockets):
+    for fd in sorted([end.fileno() for end in sockets]):
         if fd > first:
             syscalls.close_range(first, fd - 1)
         first = fd + 1

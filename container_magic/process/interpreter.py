@@ -14,6 +14,7 @@ import linecache
 import mmap
 import os
 import signal
+import stat
 import sys
 import traceback
 import types
@@ -66,13 +67,13 @@ def _shell(name: ShellName, slot: mmap.mmap) -> Shell:
     """Return a shell; its module was imported in the zygote, because nothing of this package is in the container."""
     shell: Shell = _Script()
     if name == "plain":
-        shell = sys.modules[PLAIN_SHELL].PlainShell(slot)
+        shell = _own(PLAIN_SHELL).PlainShell(slot)
     if name == "ipython":
-        shell = sys.modules[IPYTHON_SHELL].SHELL.owned_by(slot)
+        shell = _own(IPYTHON_SHELL).SHELL.owned_by(slot)
     if name == "live":
-        shell = sys.modules[LIVE_SHELL].take_over(slot)
+        shell = _own(LIVE_SHELL).take_over(slot)
     if name == "kernel":
-        shell = sys.modules[KERNEL_SHELL].KernelShell(slot)
+        shell = _own(KERNEL_SHELL).KernelShell(slot)
     return shell
 
 
@@ -83,26 +84,29 @@ class Interpreter:
         self._process = process
         self._slot = error_slot
         self._shell = _shell(process.shell, error_slot)
-        self._exchange: Any = sys.modules.get(EXCHANGE)
+        self._exchange = _own(EXCHANGE)
         self._channel: Channel | None = None
         self._stopped = False
 
-    def prepare(self) -> None:
+    def prepare(self, *, touched: str = "") -> None:
         """Do what needs no code: forget this package, and touch, while nobody waits, what every cell will write to.
 
         A fork shares its parent's pages until it writes to them; each first write costs a page fault and a copy.
-        A snapshot is left as the notebook is: its modules are the user's, and nobody waits in it.
+        A snapshot is left as the notebook is: its modules are the user's, and nobody waits in it. ``touched`` is the
+        shell that has touched them in this process already.
         """
         if self._process.shell == "live":
             return
         _reseed()
-        self.touch()
+        if self._process.shell != touched:
+            self.touch()
         set_line(self._slot, 0)
-        _forget_ourselves()
+        forget_ourselves()
 
     def touch(self) -> None:
         """Run an empty cell, and with it what every cell writes to."""
-        _open_streams()
+        if not _streams:
+            _open_streams()
         filename, module = _prepare_main(self._shell.main_module(), b"1", [""])
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._execute(b"1", filename, module, None)
@@ -114,7 +118,10 @@ class Interpreter:
         it, printed to standard error as usual. ``channel_fd`` is where a shell shows things, ``variables_fd`` holds the
         variables that the cell is given, and the names of those that are wanted of it.
         """
-        _open_streams()
+        if not _streams:
+            _open_streams()
+        elif not _is_null(0):
+            _open_stdin()
         self._channel = self._shell.attach(channel_fd) if channel_fd is not None else None
         filename, module = _prepare_main(self._shell.main_module(), source, self._process.args)
         sys.argv = list(self._process.args) or [""]
@@ -193,16 +200,49 @@ def _reseed() -> None:
 
 def _open_streams() -> None:
     """Fresh, unbuffered standard streams: what is printed is out, also when the process is killed next."""
-    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    _open_stdin()
     for name, fd, errors in (("stdout", 1, "surrogateescape"), ("stderr", 2, "backslashreplace")):
         raw = io.FileIO(fd, "w", closefd=False)
         stream = io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
+
+
+def _open_stdin() -> None:
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
     setattr(sys, "__stdin__", sys.stdin)  # noqa: B010 - typeshed calls it final
 
 
-_ours: list[types.ModuleType] = []
+def _is_null(fd: int) -> bool:
+    status = os.fstat(fd)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL
+
+
+def open_streams_ahead() -> None:
+    """Give this process, and all that are forked of it, the streams of a payload.
+
+    Streams ask their descriptors once what they are. So this is done over what a payload will have: the null device to
+    read from, for which it gets another stream if it has anything else, and pipes to write to.
+    """
+    kept = [os.dup(fd) for fd in _STANDARD]
+    null, (reader, writer) = os.open("/dev/null", os.O_RDONLY), os.pipe()
+    try:
+        for fd, source in zip(_STANDARD, (null, writer, writer), strict=True):
+            os.dup2(source, fd)
+        _open_streams()
+        _streams.append(True)
+    finally:
+        for fd, source in zip(_STANDARD, kept, strict=True):
+            os.dup2(source, fd)
+        for fd in (null, reader, writer, *kept):
+            os.close(fd)
+
+
+_STANDARD = (0, 1, 2)
+_NULL = os.makedev(1, 3)  # Documentation/admin-guide/devices.txt
+_streams: list[bool] = []
+"""Not empty: they were opened ahead."""
+_ours: dict[str, types.ModuleType] = {}
 
 
 @functools.cache
@@ -214,10 +254,18 @@ def own_modules() -> tuple[str, ...]:
     return tuple(name for name in sys.modules if name.startswith("container_magic"))
 
 
-def _forget_ourselves() -> None:
+def _own(name: str) -> Any:
+    """Return a module of this package, if it was imported, from wherever it is now."""
+    return _ours.get(name) or sys.modules.get(name)
+
+
+def forget_ourselves() -> None:
+    """Let nobody who imports find this package; once more does nothing."""
+    if _ours:
+        return
     for name in own_modules():
         # kept alive: to free them would write to, and so copy, every page that they lie on
-        _ours.append(sys.modules.pop(name))
+        _ours[name] = sys.modules.pop(name)
     sys.path[:] = ["", *(entry for entry in sys.path if entry and not entry.startswith("/.container_magic"))]
 
 

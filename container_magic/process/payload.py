@@ -45,15 +45,15 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
     start = own.start
     try:
         keep_only((start, word))
-        _touch(own.plan, error_slot)
+        touched = _touch(own.plan, error_slot)
         step = "plan"
-        plan = _await_plan(own, word)
+        plan = own.plan or _await_plan(word)
         process = plan.spec.process
         step = "environment"
-        _set_environment(process.env)
+        set_environment(process.env)
         cell = Interpreter(process, error_slot) if process.kind == "python" else None
         if cell is not None and _opens_nothing(process):
-            cell.prepare()
+            cell.prepare(touched=touched)
         user, entry_fds = _await_word(word)
         step = "join the cgroup"
         join(entry_fds)
@@ -89,26 +89,27 @@ def _opens_nothing(process: Process) -> bool:
     return process.shell in ("script", "plain")
 
 
-def _touch(plan: Plan | None, slot: mmap.mmap) -> None:
-    """Run an empty cell, so that the pages which every cell writes to are this process's own when there is a plan."""
+def _touch(plan: Plan | None, slot: mmap.mmap) -> str:
+    """Run an empty cell, so that the pages which every cell writes to are this process's own when there is a plan.
+
+    Returns:
+        The shell that has run it.
+    """
     likely = Process(shell="plain" if PLAIN_SHELL in sys.modules else "script")
     process = plan.spec.process if plan is not None else likely
-    if process.kind == "python" and _opens_nothing(process):
-        Interpreter(process, slot).touch()
+    if process.kind != "python" or not _opens_nothing(process):
+        return ""
+    Interpreter(process, slot).touch()
+    return process.shell
 
 
-def _await_plan(own: Inheritance, word: socket.socket) -> Plan:
+def _await_plan(word: socket.socket) -> Plan:
     message, fds, _, _ = socket.recv_fds(word, 128, 1)
     if message[:1] != handshake.GO:
         os._exit(1)
-    return plan_of(own, message, fds[0])
-
-
-def plan_of(own: Inheritance, message: bytes, plan_fd: int) -> Plan:
-    """Return the plan of the container that a GO names, and close the descriptor of the file that holds it."""
-    plan = own.plan or handshake.load_plan(plan_fd)
-    os.close(plan_fd)
-    return plan.renewed(message[1:].decode())
+    plan = handshake.load_plan(fds[0])
+    os.close(fds[0])
+    return plan
 
 
 def _await_word(word: socket.socket) -> tuple[tuple[int, int], list[int]]:
@@ -153,8 +154,8 @@ def _run(process: Process, code_fd: int, error_slot: mmap.mmap) -> NoReturn:
 
 def _execute(args: Sequence[str], error_slot: mmap.mmap) -> NoReturn:
     """Execute ``args``; one that is not there ends with 127, one that cannot be executed with 126 (Docker's)."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # CPython ignores them; an executed program expects the default
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # CPython and the zygote ignore them; a program expects the default
     try:
         os.execvp(args[0], list(args))
     except (OSError, ValueError) as error:
@@ -175,7 +176,7 @@ def _keep_only_start(start: socket.socket) -> socket.socket:
     return socket.socket(fileno=_START_FD)
 
 
-def _set_environment(env: Sequence[tuple[str, str]]) -> None:
+def set_environment(env: Sequence[tuple[str, str]]) -> None:
     """Make ``os.environ`` what ``env`` says; the zygote's is close to it, so that little has to be written."""
     wanted = dict(env)
     for name in [name for name in os.environ if name not in wanted]:

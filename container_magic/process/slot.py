@@ -5,8 +5,10 @@ It outlives whatever kills the payload. What stands in it comes from inside: bou
 
 from __future__ import annotations
 
+import fcntl
 import json
 import mmap
+import os
 import signal
 import struct
 from collections.abc import Sequence
@@ -22,6 +24,14 @@ _MAX_LINE_NUMBER = 10_000_000
 def new_slot() -> mmap.mmap:
     """Return an empty slot, shared with whatever is forked or cloned from here."""
     return mmap.mmap(-1, SLOT_BYTES)
+
+
+def slot_file() -> int:
+    """Return a descriptor of a file that holds an empty slot, for a process that is no child of this one's."""
+    fd = os.memfd_create("container_magic-slot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, SLOT_BYTES)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return fd
 
 
 def leave_error(slot: mmap.mmap, ename: str, evalue: str, traceback: Sequence[str]) -> None:

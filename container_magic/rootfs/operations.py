@@ -15,6 +15,7 @@ from container_magic.linux.mounts import (
     Mask,
     MountOp,
     Overlay,
+    Place,
     ReadOnly,
     Resize,
     Scratch,
@@ -23,8 +24,9 @@ from container_magic.rootfs.host import TEMPLATE, VIEW, Lower, is_inside
 from container_magic.rootfs.work import Copy, Layer, layer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from container_magic.linux.syscalls import Call
     from container_magic.spec import ContainerSpec, Mount
 
 # OCI linux.maskedPaths and linux.readonlyPaths as Docker's default spec has them (moby daemon/pkg/oci/defaults.go)
@@ -79,6 +81,16 @@ def operations_of(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tup
     if roots:
         operations.append(ReadOnly(paths=roots, mounted=True, before_pivot=False))
     return operations
+
+
+def calls_ahead(lowers: Sequence[Lower], network: str) -> tuple[Call, ...]:
+    """Return what ``operations_ahead`` are made of."""
+    return calls_of(operations_ahead(lowers, network), Place(root=NEW_ROOT, scratch=SCRATCH))
+
+
+def calls_of(operations: Iterable[Operation], place: Place) -> tuple[Call, ...]:
+    """Return what the operations are made of when they are done at ``place``."""
+    return tuple(call for operation in operations for call in operation.calls(place))
 
 
 def _lower(lower: Lower, name: str) -> MountOp:

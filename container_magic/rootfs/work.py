@@ -20,6 +20,7 @@ from container_magic.rootfs.accounts import look_up
 
 if TYPE_CHECKING:
     from container_magic.linux.mounts import Place
+    from container_magic.linux.syscalls import Call
     from container_magic.spec import Mount
 
 UPPER = "upper-here"
@@ -44,8 +45,11 @@ class Layer:
         """Say it in one line."""
         return f"overlay on {self.source}, lowerdir={self.source}{_without_dotted(self.hide_dotted)}"
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Mount it, attached nowhere, in the place of the tree."""
+        yield self._mount, (place,)
+
+    def _mount(self, place: Place) -> None:
         tree = place.trees[self.index]
         lower, upper, work = f"{place.scratch}/lower-here", f"{place.scratch}/{UPPER}", f"{place.scratch}/work-here"
         for path in (lower, upper, work):
@@ -89,8 +93,11 @@ class Copy:
         """Say it in one line."""
         return f"copy of {self.source} on the writable layer{_without_dotted(self.hide_dotted)}"
 
-    def apply(self, place: Place) -> None:
+    def calls(self, place: Place) -> Iterator[Call]:
         """Put an empty directory in the place of the tree, and leave the copying for later."""
+        yield self._put, (place,)
+
+    def _put(self, place: Place) -> None:
         tree, upper = place.trees[self.index], f"{place.scratch}/{UPPER}"
         os.mkdir(upper)
         source = os.open(".", _DIRECTORY, dir_fd=tree)

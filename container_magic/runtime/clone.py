@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import select
+import signal
 import socket
 from collections.abc import Mapping
 
@@ -20,6 +21,7 @@ from container_magic.plan import Plan
 from container_magic.process import child, handshake
 from container_magic.process.inheritance import Inheritance
 from container_magic.process.slot import SLOT_BYTES, new_slot
+from container_magic.rootfs.operations import calls_ahead, operations_of
 
 _NAMESPACES = c.CLONE_NEWUSER | c.CLONE_NEWNS | c.CLONE_NEWPID | c.CLONE_NEWIPC | c.CLONE_NEWUTS
 
@@ -95,7 +97,12 @@ def _pid_of(pidfd: int) -> int:
 
 
 def clone_child(
-    pattern: Plan, network: str, cgroup_fd: int | None = None, slot_fd: int | None = None, plan: Plan | None = None
+    pattern: Plan,
+    network: str,
+    cgroup_fd: int | None = None,
+    slot_fd: int | None = None,
+    *,
+    plan: Plan | None = None,
 ) -> Child:
     """Clone a child into fresh namespaces and write its id maps; it then mounts its root and waits for a plan.
 
@@ -107,23 +114,48 @@ def clone_child(
     sync, init_sync = handshake.pair()
     start, payload_start = handshake.pair()
     slot = new_slot() if slot_fd is None else mmap.mmap(slot_fd, SLOT_BYTES)
-    inheritance = Inheritance(
+    taken_along = inheritance(pattern, network, init_sync, payload_start, slot, plan)
+    pid = syscalls.clone(flags_of(network), cgroup_fd)
+    if pid == 0:
+        forget_signals()
+        child.live(taken_along)
+    for end in (init_sync, payload_start):
+        end.close()
+    return let_live(pid, pattern, sync, start, slot)
+
+
+def flags_of(network: str) -> int:
+    """Return the namespaces of a container as flags of clone(2)."""
+    return _NAMESPACES | (0 if network == "host" else c.CLONE_NEWNET)
+
+
+def inheritance(
+    pattern: Plan, network: str, sync: socket.socket, start: socket.socket, slot: mmap.mmap, plan: Plan | None
+) -> Inheritance:
+    """Return what a child is to take along."""
+    return Inheritance(
         lowers=pattern.lowers,
+        mounts=calls_ahead(pattern.lowers, network),
         network=network,
         deny_setgroups=pattern.deny_setgroups,
-        sync=init_sync,
-        start=payload_start,
+        sync=sync,
+        start=start,
         seccomp=sock_fprog(default_program()),
         last_capability=last_capability(),
         slot=slot,
         plan=plan,
+        operations=None if plan is None else tuple(operations_of(plan.spec, plan.lowers, plan.files)),
     )
-    network_flag = 0 if network == "host" else c.CLONE_NEWNET
-    pid = syscalls.clone(_NAMESPACES | network_flag, cgroup_fd)
-    if pid == 0:
-        child.live(inheritance)
-    for end in (init_sync, payload_start):
-        end.close()
+
+
+def forget_signals() -> None:
+    """Let go of what a supervisor does with signals; a container's processes begin with the default action."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def let_live(pid: int, pattern: Plan, sync: socket.socket, start: socket.socket, slot: mmap.mmap) -> Child:
+    """Write the id maps of the child ``pid``, which waits for them, and return the hold on it."""
     pidfd = os.pidfd_open(pid)
     write_maps(pid, pattern.id_mappings, pattern.id_mappings, deny_setgroups=pattern.deny_setgroups)
     with contextlib.suppress(OSError):  # a child that is dead has said why

@@ -83,6 +83,7 @@ class Connection:
         self._lost = False
         self._order: Order | None = None
         self._fds: list[int] = []
+        self._kept: list[dict[str, Any]] = []
         self.wakeup = wakeup_fd
         self.layers_fd: int | None = None
         """The container's upper layers, when it was to send them."""
@@ -189,13 +190,20 @@ class Connection:
 
     def _take_order(self) -> None:
         for frame in self.receive():
+            if self._order is not None:
+                self._kept.append(frame)
             # an interrupt or kill that came too late for the run before is for none
-            if frame.get("op") == "start":
+            elif frame.get("op") == "start":
                 globs = tuple(frame.get("globs", ()))
                 files = socket.socket(fileno=self._fds.pop()) if globs else None
                 fds, begun = tuple(self._fds), frame.get("begun")
                 self._order = Order(run=frame["run"], fds=fds, globs=globs, files=files, begun=begun)
                 self._fds = []
+
+    def take_kept(self) -> list[dict[str, Any]]:
+        """Return the frames that have come behind the ``start``: nobody could obey them yet."""
+        kept, self._kept = self._kept, []
+        return kept
 
     def _is_ready(self, end: socket.socket, *, layers: bool) -> bool:
         message = handshake.receive(end) if not layers else self._receive_layers(end)

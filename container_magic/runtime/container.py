@@ -21,6 +21,7 @@ from container_magic.process.interpreter import main_path
 from container_magic.rootfs.changes import Layers, Place
 from container_magic.rootfs.work import UPPER
 from container_magic.runtime.clone import HANDED_OVER, Child, adopt, clone_child
+from container_magic.runtime.cloner import Cloner
 from container_magic.runtime.collect import Collector, RootHandle
 from container_magic.runtime.connection import Connection, Order
 from container_magic.runtime.control import Control
@@ -50,12 +51,14 @@ class Container:
         standing: Mapping[str, int],
         connection: Connection,
         pattern: Plan,
+        cloner: Cloner | None = None,
     ) -> None:
         self._plan = plan
         self._fds = fds
         self._standing = standing
         self._connection = connection
         self._pattern = pattern
+        self._cloner = cloner
         self._parts: dict[str, float] = {}
         self._clock = time.monotonic()
         self._state: StateDirectory | None = None
@@ -97,6 +100,8 @@ class Container:
             self._make_cgroup()
         if HANDED_OVER[0] in self._fds:
             self._child = adopt(self._fds)
+        elif self._cloner is not None:
+            self._child = self._cloner.clone(self._cgroup.clone_fd())
         elif self._child is None:
             self._child = clone_child(self._pattern, network, self._cgroup.clone_fd(), plan=self._plan)
         self._mark("clone")

@@ -11,20 +11,23 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 
 from container_magic.cgroups import open_manager
 from container_magic.errors import ContainError
 from container_magic.events import Created, Deleted, Started
 from container_magic.process import handshake, init
+from container_magic.process.interpreter import Interpreter, open_streams_ahead
 from container_magic.process.slot import new_slot, read_error
 from container_magic.rootfs.operations import operations_ahead, operations_of
 from container_magic.runtime.connection import Connection
 from container_magic.runtime.measure import Gauge
 from container_magic.runtime.state import StateDirectory
 from container_magic.runtime.watch import Watcher
-from container_magic.spec import Watch
+from container_magic.spec import Process, ShellName, Watch
 
+_SHELLS: tuple[ShellName, ...] = ("script", "plain")
 # CPython 3.11 quickens a function at its eighth call and specialises in the next few
 _TIMES = 12
 
@@ -37,6 +40,14 @@ def rehearse(plan_fd: int, standing: dict[str, int]) -> None:
     with contextlib.suppress(ContainError, OSError):
         for _ in range(_TIMES):
             _once(plan_fd, standing)
+        open_streams_ahead()
+        main = sys.modules["__main__"]
+        with new_slot() as slot:
+            for shell in _SHELLS:
+                for _ in range(_TIMES):
+                    Interpreter(Process(shell=shell), slot).touch()
+                    read_error(slot)
+        sys.modules["__main__"] = main
 
 
 def _once(plan_fd: int, standing: dict[str, int]) -> None:
@@ -69,9 +80,6 @@ def _once(plan_fd: int, standing: dict[str, int]) -> None:
         cgroup.begin()
         _watch(Gauge(cgroup, os.getpid()), connection, ours, theirs)
         connection.send(Deleted())
-        with new_slot() as slot:
-            read_error(slot)
-        exec(compile("pass", "<cell>", "exec", dont_inherit=True), {})
 
 
 def _watch(gauge: Gauge, connection: Connection, ours: socket.socket, theirs: socket.socket) -> None:

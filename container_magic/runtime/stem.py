@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import gc
 import importlib
 import io
@@ -32,7 +31,7 @@ from container_magic.linux.signals import reset_signals
 from container_magic.plan import Plan
 from container_magic.process import handshake, launch, shells
 from container_magic.process.own_memory import make_private
-from container_magic.process.slot import SLOT_BYTES
+from container_magic.process.slot import slot_file
 from container_magic.runtime.clone import HANDED_OVER, clone_child
 
 _END_SECONDS = 5.0
@@ -217,9 +216,7 @@ def _enter(view: list[int]) -> None:
 
 def _clone(plan: Plan, parent: socket.socket) -> int:
     """Clone the child, hand it over, and return its pid."""
-    slot = os.memfd_create("container_magic-slot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(slot, SLOT_BYTES)
-    fcntl.fcntl(slot, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    slot = slot_file()
     child = clone_child(plan, plan.spec.network, slot_fd=slot, plan=plan)
     fds = [child.sync.fileno(), child.start.fileno(), child.pidfd, slot]
     socket.send_fds(parent, [handshake.READY], fds)

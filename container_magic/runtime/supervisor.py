@@ -10,6 +10,7 @@ after the same plan and waits in ``created``. Each is used once; nothing of one 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -19,6 +20,7 @@ from container_magic.plan import Plan
 from container_magic.process import handshake
 from container_magic.process.zygote import Seat
 from container_magic.runtime.clone import HANDED_OVER, Child, clone_child
+from container_magic.runtime.cloner import Cloner
 from container_magic.runtime.connection import ClientGoneError, Connection, Wakeup
 from container_magic.runtime.container import Container
 
@@ -43,9 +45,17 @@ def supervise(seat: Seat, *, pattern: Plan) -> None:
     if ahead is not None and HANDED_OVER[0] in request.fds:
         ahead.end()
         ahead = None
-    while _live(Container(plan, request.fds, seat.standing, connection, pattern), connection, ahead) and request.keep:
+    cloner: Cloner | None = None
+    while _live(Container(plan, request.fds, seat.standing, connection, pattern, cloner), connection, ahead):
+        if not request.keep:
+            break
+        if cloner is None:
+            with contextlib.suppress(OSError):  # no process to be had: this one can clone, too
+                cloner = Cloner(plan)
         plan, ahead = plan.renewed(os.urandom(32).hex()), None
     connection.flush()
+    if cloner is not None:
+        cloner.close()
 
 
 def _live(container: Container, connection: Connection, ahead: Child | None) -> bool:

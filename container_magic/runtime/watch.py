@@ -91,6 +91,7 @@ class Watcher:
             ZygoteGoneError: The zygote died.
         """
         self._begin(begun)
+        self._obey(self._connection.take_kept())
         poll = select.poll()
         for fd in (self._connection.socket, self._connection.wakeup, self._pidfd, self._sync):
             poll.register(fd, select.POLLIN)
@@ -122,7 +123,7 @@ class Watcher:
                 return True
             if client in ready:
                 self._connection.pump()
-                self._obey()
+                self._obey(self._connection.receive())
             if self._connection.wakeup in ready:
                 self._connection.check_wakeup()
             if self._high_mark is not None and alarm is not None and alarm[0] in ready:
@@ -213,8 +214,8 @@ class Watcher:
         # with all CPUs busy it cannot be reached earlier than this
         self._next_cpu_check = now + max(_SHORTEST_CHECK_SECONDS, (limit_seconds - used) / self._cpus)
 
-    def _obey(self) -> None:
-        for frame in self._connection.receive():
+    def _obey(self, frames: list[dict[str, Any]]) -> None:
+        for frame in frames:
             if self._means_us(frame):
                 self._command(frame["op"], frame)
 

@@ -157,7 +157,7 @@ class TestWhereItWas:
         code = """
         import ctypes, os, re
         for line in open("/proc/self/maps"):
-            if "/dev/zero" in line and "rw-s" in line:
+            if "rw-s" in line and ("/dev/zero" in line or "memfd:" in line):
                 begin, end = (int(word, 16) for word in line.split()[0].split("-"))
                 ctypes.memset(begin, 0xFF, end - begin)
                 os.kill(os.getpid(), 9)
