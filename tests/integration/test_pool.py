@@ -15,11 +15,12 @@ from leftovers import waiting
 
 import container_magic as cm
 from container_magic.cgroups.facts import probe
-from container_magic.events import Exited, Failed, Output
+from container_magic.events import Exited, Failed, Output, until_exited
 from container_magic.options import from_keywords
 from container_magic.runtime import client
 from container_magic.runtime.pool import MOST_WAITING, MountWatch, pool_key
 from container_magic.runtime.sweep import runtime_directory
+from container_magic.verbs.run import open_run, request_for
 
 
 def wait_for(count, seconds=20.0, *, or_more=False):
@@ -266,6 +267,20 @@ class TestDeaths:
         assert [event.data for event in seen if isinstance(event, Output)] == [b"1\n"]
         assert "supervisor of the container was killed" in next(e.message for e in seen if isinstance(e, Failed))
         assert [event.exit_signal for event in seen if isinstance(event, Exited)] == [signal.SIGKILL]
+
+    def test_word_that_follows_a_start_at_once_is_obeyed(self, warm):
+        """The supervisor reads both together, and the code runs already."""
+        warm("pass")
+        (created,) = wait_for(1)
+        os.kill(created.supervisor_pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        with open_run(request_for("import time; time.sleep(60)", {**DEFAULTS, "warm": 1}, "plain")) as running:
+            running.kill()
+            os.kill(created.supervisor_pid, signal.SIGCONT)
+            *_, last = until_exited(running)
+
+        assert last.exit_signal == signal.SIGKILL
+        assert time.monotonic() - begun < 30
 
     def test_waiting_containers_end_with_the_client(self):
         """SIGKILL for the notebook: its pool goes."""
