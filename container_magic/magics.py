@@ -27,6 +27,7 @@ from container_magic.errors import ContainError, OptionError
 from container_magic.events import Cleared, Displayed, Failed, InputAsked, Output, until_exited
 from container_magic.options.completion import at_cursor
 from container_magic.options.near import nearest
+from container_magic.remembered import by_identity
 from container_magic.report import ReportBuilder, RunReport
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
     shell: InteractiveShell
 
     def __init__(self, shell: InteractiveShell, **kwargs: Any) -> None:
+        self._kept_defaults: dict[str, Any] | None = None
         super().__init__(shell=shell, **kwargs)
+        self.observe(self._forget_defaults)
         if _complete not in shell.Completer.custom_matchers:
             shell.Completer.custom_matchers.append(_complete)
 
@@ -91,11 +94,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             raise OptionError("the cell is empty: there is nothing to run")
         from container_magic.verbs.run import dry_run
 
-        # the error becomes the cell's own output: printed by the container as well it would be there twice
-        process = replace(asked.spec.process, print_traceback=False)
-        spec = replace(asked.spec, process=process)
-        shown = options.for_snapshot(spec) if asked.snapshot else options.for_shell(spec, "ipython")
-        asked = replace(asked, spec=shown)
+        asked = _for_cell(asked)
         if asked.dry_run:
             print("\n".join(dry_run(asked.spec).describe()))  # noqa: T201 - a magic's answer goes to stdout
             return
@@ -136,8 +135,13 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
         return variables_for(asked.spec, self.shell.user_ns, asked.outputs, asked.inputs)
 
     def _defaults(self) -> dict[str, Any]:
-        values = {option.keyword: getattr(self, option.keyword) for option in _OPTIONS}
-        return {keyword: value for keyword, value in values.items() if value is not None}
+        if self._kept_defaults is None:
+            values = {option.keyword: getattr(self, option.keyword) for option in _OPTIONS}
+            self._kept_defaults = {keyword: value for keyword, value in values.items() if value is not None}
+        return dict(self._kept_defaults)
+
+    def _forget_defaults(self, _change: object) -> None:
+        self._kept_defaults = None
 
     def _set_defaults(self, words: list[str]) -> None:
         options.from_argv(words, "magic", self._defaults())
@@ -158,6 +162,14 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             *lines,
             f"built in: {built_in}",
         ]
+
+
+@by_identity
+def _for_cell(asked: options.RunOptions) -> options.RunOptions:
+    # the error becomes the cell's own output: printed by the container as well it would be there twice
+    spec = replace(asked.spec, process=replace(asked.spec.process, print_traceback=False))
+    shown = options.for_snapshot(spec) if asked.snapshot else options.for_shell(spec, "ipython")
+    return replace(asked, spec=shown)
 
 
 ContainMagics.contain.__doc__ = _USAGE + options.help_text("magic")

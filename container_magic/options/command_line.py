@@ -47,6 +47,11 @@ def split_line(line: str) -> list[str]:
     Raises:
         OptionError: A quote is not closed.
     """
+    return list(_split(line))
+
+
+@functools.lru_cache(maxsize=128)
+def _split(line: str) -> list[str]:
     import shlex
 
     try:

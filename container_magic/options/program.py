@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from container_magic.errors import OptionError
 from container_magic.languages import LANGUAGES
 from container_magic.options.command_line import shorten
+from container_magic.remembered import by_identity
 from container_magic.spec import ContainerSpec, ShellName
 
 SNAPSHOT_SECONDS = 60.0
@@ -50,6 +51,7 @@ def for_code(spec: ContainerSpec, name: str, args: Sequence[str]) -> ContainerSp
     return dataclasses.replace(spec, process=dataclasses.replace(process, args=args_of_process))
 
 
+@by_identity
 def for_shell(spec: ContainerSpec, shell: ShellName) -> ContainerSpec:
     """Return ``spec`` with ``shell`` as what runs Python source; other programs run as they are."""
     if spec.process.kind != "python":

@@ -53,6 +53,8 @@ EXITED = b"E"
 MAX_MESSAGE_BYTES = 192 * 1024
 _LENGTH = struct.Struct("=I")
 MAX_FRAME_BYTES = 8 * 1024 * 1024
+# room for the largest, taken once: so much is asked of the kernel each time, and given back
+_inbox = bytearray(MAX_MESSAGE_BYTES)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -67,9 +69,10 @@ def receive(end: socket.socket) -> bytes:
     it had sent before.
     """
     try:
-        return end.recv(MAX_MESSAGE_BYTES)
+        size = end.recv_into(_inbox)
     except ConnectionResetError:
-        return end.recv(MAX_MESSAGE_BYTES)
+        size = end.recv_into(_inbox)
+    return bytes(memoryview(_inbox)[:size])
 
 
 def frame(data: dict[str, Any]) -> bytes:

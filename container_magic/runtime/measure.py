@@ -15,6 +15,7 @@ from container_magic.deferred import dataclass
 from container_magic.errors import ContainError
 from container_magic.events import Usage
 
+_READ_BYTES = 16384
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -36,6 +37,7 @@ class Gauge:
         self._init_pid = init_pid
         self._aftermath: Aftermath | None = None
         self._seen_cpu_seconds = 0.0
+        self._last: Sample | None = None
 
     def sample(self) -> Sample:
         """Return the figures of this moment."""
@@ -81,7 +83,9 @@ class Gauge:
 
     def settle(self) -> bool:
         """Take the last figures of a container of which only init is left; False where they need its death."""
-        if self._cgroup.sample().cpu_seconds is None:
+        self._last = self._cgroup.sample()
+        if self._last.cpu_seconds is None:
+            self._last = None
             return False
         counters = _keyed(f"/proc/{self._init_pid}/io")
         self._aftermath = _with_io(counters)
@@ -90,7 +94,7 @@ class Gauge:
     def oom_kills(self) -> int:
         """Return how many processes the kernel has killed because the container's memory ran out."""
         try:
-            return self._cgroup.sample().oom_kills or 0
+            return (self._last or self._cgroup.sample()).oom_kills or 0
         except (ContainError, OSError):
             return 0
 
@@ -181,5 +185,12 @@ def _keyed(path: str) -> dict[str, int]:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
+    # not open(): that asks four more times what kind of file it is, once for each container that ends
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = [os.read(fd, _READ_BYTES)]
+        while pieces[-1]:
+            pieces.append(os.read(fd, _READ_BYTES))
+    finally:
+        os.close(fd)
+    return b"".join(pieces).decode(errors="replace")

@@ -13,8 +13,10 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import field
+from typing import Any
 
 from container_magic.deferred import dataclass
+from container_magic.remembered import by_identity
 from container_magic.runtime.worker import Worker
 from container_magic.spec import ContainerSpec
 from container_magic.workdir import homes
@@ -23,7 +25,22 @@ MOST_WAITING = 8
 """Containers that wait in all of one zygote's pools; the least recently used go first."""
 
 
-def pool_key(spec: ContainerSpec) -> Hashable:
+class PoolKey(tuple[Any, ...]):
+    """A tuple that knows its hash: that of a spec takes longer than to find what it is for."""
+
+    def __hash__(self) -> int:
+        found: int | None = self.__dict__.get("known")
+        if found is None:
+            found = self.__dict__["known"] = super().__hash__()
+        return found
+
+
+@by_identity
+def _key_of(spec: ContainerSpec, time_zone: str | None) -> PoolKey:
+    return PoolKey((spec, time_zone, (), None))
+
+
+def pool_key(spec: ContainerSpec) -> PoolKey | None:
     """Return what two runs must have in common to use each other's containers; None = they cannot.
 
     The spec, and what of the host a plan is made of at that moment: the time zone, the files and directories that
@@ -32,6 +49,8 @@ def pool_key(spec: ContainerSpec) -> Hashable:
     Raises:
         OSError: A volume's source is not there.
     """
+    if spec.work is None and not spec.mounts and spec.network != "host":
+        return _key_of(spec, os.environ.get("TZ"))
     if spec.work is not None and spec.work.mode == "copy":
         return None
     sources: tuple[tuple[int, ...], ...] = tuple(_identity(mount.source) for mount in spec.mounts if mount.source)
@@ -40,7 +59,7 @@ def pool_key(spec: ContainerSpec) -> Hashable:
         written = (os.stat(spec.work.path).st_mtime_ns,) if spec.work.path in homes() else ()
         sources += ((*_identity(spec.work.path), *written),)
     resolver = _resolver() if spec.network == "host" else None
-    return spec, os.environ.get("TZ"), sources, resolver
+    return PoolKey((spec, os.environ.get("TZ"), sources, resolver))
 
 
 def _identity(path: str) -> tuple[int, int]:
@@ -72,9 +91,11 @@ class Pool:
             return None if self._closed else self._take(key)
 
     def tend(self) -> None:
-        """Drop workers that have died, and what they have left."""
+        """Drop workers that have died, and what they have left; let the others get ready."""
         with self._lock:
             self._tend()
+            for worker in self.workers():
+                worker.hurry()
 
     def _tend(self) -> None:
         self._ending = [worker for worker in self._ending if _is_alive(worker)]
@@ -86,15 +107,20 @@ class Pool:
                 del self._waiting[key]
 
     def _take(self, key: Hashable) -> Worker | None:
-        self._tend()
         self._drop_if_mounts_changed(key)
-        alive = self._waiting.pop(key, [])
-        ready = next((worker for worker in alive if worker.created is not None), None)
-        chosen = ready or (alive[0] if alive else None)
-        if chosen is not None:
-            alive.remove(chosen)
-        if alive:
-            self._waiting[key] = alive
+        # those that wait longest come first; what the others have said since can be heard when it is their turn
+        waiting, asked = self._waiting.pop(key, []), []
+        chosen = None
+        while waiting and chosen is None:
+            worker = waiting.pop(0)
+            if _is_alive(worker):
+                asked.append(worker)
+                chosen = worker if worker.created is not None else None
+        if chosen is None and asked:
+            chosen = asked[0]
+        waiting = [*(worker for worker in asked if worker is not chosen), *waiting]
+        if waiting:
+            self._waiting[key] = waiting
         return chosen
 
     def put(self, key: Hashable, worker: Worker, size: int) -> int:
@@ -107,6 +133,7 @@ class Pool:
         if self._closed:
             worker.close()
             return 0
+        self._ending = [ending for ending in self._ending if _is_alive(ending)]
         if not worker.keep:
             self._ending.append(worker)
         elif worker.lost or len(workers) >= size:
@@ -126,12 +153,12 @@ class Pool:
 
     def _drop_if_mounts_changed(self, key: Hashable) -> None:
         """A waiting container has the mounts below a volume's source as they were when it was made."""
-        if not (isinstance(key, tuple) and key[2]):
+        if not (isinstance(key, PoolKey) and key[2]):
             return
         if self._mounts is None:
             self._mounts = MountWatch()
         elif self._mounts.changed():
-            for other in [other for other in self._waiting if isinstance(other, tuple) and other[2]]:
+            for other in [other for other in self._waiting if isinstance(other, PoolKey) and other[2]]:
                 for worker in self._waiting.pop(other):
                     worker.close()
 

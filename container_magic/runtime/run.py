@@ -28,12 +28,12 @@ from container_magic.events import (
 )
 from container_magic.plan import Plan
 from container_magic.planner import make_plan
-from container_magic.process import handshake
 from container_magic.runtime.client import Zygote, modules_of, zygote, zygote_for_one
 from container_magic.runtime.deliver import Delivery
 from container_magic.runtime.intake import Intake
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.logs import OutputLog
+from container_magic.runtime.order import order_fds
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.sweep import await_end
@@ -122,26 +122,15 @@ class Run:
             self._take(self._worker.created)
         if has_begun:
             self._take(Started(start="warm"))
+        with contextlib.suppress(ContainError, OSError):
+            self._zygote.pool.tend()  # now that there is nothing to do but to wait
 
     def _send_order(self) -> bool:
         """Return whether the payload has it already."""
-        with contextlib.ExitStack() as stack:
-            stdin = self._request.stdin
-            if not isinstance(stdin, int):
-                stdin = handshake.input_file(stdin)
-                stack.callback(os.close, stdin)
-            fds = [handshake.memory_file("code", self._request.code or b""), stdin]
-            stack.callback(os.close, fds[0])
-            html = self._request.html if self._request.spec.process.shell != "script" else None
-            variables = self._request.variables
-            fds += self._intake.open(html, variables.wanted if variables is not None else ())
-            if variables is not None:
-                fds.append(variables.fd)
-            if self._request.out_files:
-                self._delivery = Delivery()
-                fds.append(self._delivery.far_end.fileno())
-                stack.callback(self._delivery.far_end.close)
-                self._poll.register(self._delivery.socket, select.EPOLLIN)
+        if self._request.out_files:
+            self._delivery = Delivery()
+            self._poll.register(self._delivery.socket, select.EPOLLIN)
+        with order_fds(self._request, self._intake, self._delivery) as fds:
             return self._worker.start(fds, self._request.out_files)
 
     def _new_intake(self) -> Intake:

@@ -24,8 +24,8 @@ from container_magic.runtime.cloner import Cloner
 from container_magic.runtime.connection import ClientGoneError, Connection, Wakeup
 from container_magic.runtime.container import Container
 
-_LINGER_SECONDS = 0.005
-"""Between the news that a run is over and its removal: whoever shows the result has the CPUs first."""
+_LINGER_SECONDS = 0.020
+"""Between the news that a run is over and its removal, unless the client is on: who shows a result has the CPUs."""
 
 
 def supervise(seat: Seat, *, pattern: Plan) -> None:
@@ -64,8 +64,7 @@ def _live(container: Container, connection: Connection, ahead: Child | None) -> 
         container.create(ahead)
         container.start(container.await_start())
         container.watch()
-        if container.waited:  # else the client was here first: it wants the next one as soon as can be
-            connection.linger(_LINGER_SECONDS)
+        connection.linger(_LINGER_SECONDS)
     except ClientGoneError:
         return False
     except ContainError as error:

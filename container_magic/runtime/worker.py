@@ -18,7 +18,7 @@ from container_magic.runtime.records import open_records, wants_record
 if TYPE_CHECKING:
     from container_magic.runtime.client import Zygote
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 65536  # below what malloc asks the kernel for, each time anew
 _ONE_FD = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
@@ -44,6 +44,7 @@ class Worker:
         self._removing = False
         self._run = 0
         self._payload: socket.socket | None = None
+        self._hurried = False
         self._reader = handshake.FrameReader()
         self.socket, theirs = socket.socketpair()
         plan_fd = handshake.memory_file("plan", handshake.dump_plan(plan))
@@ -128,13 +129,19 @@ class Worker:
         if isinstance(event, Created):
             self.created = event
         elif isinstance(event, Exited) and not event.alive:
-            self.created, self._removing = None, True
+            self.created, self._removing, self._hurried = None, True, False
             self._forget_payload()
         elif isinstance(event, Deleted):
             self._removing = False
         elif isinstance(event, Failed):
             self.created, self.broken = None, True
             self.failure = event.message if self._removing else ""
+
+    def hurry(self) -> None:
+        """Have the next container made now: whoever has used the last one is done with it."""
+        if self.created is None and not self._hurried:
+            self._hurried = True
+            self.command("hurry")
 
     def settle(self) -> None:
         """Take note of all that has come while nobody listened."""

@@ -18,7 +18,7 @@ MODULE_NAME = re.compile(rf"{NAME}(\.\w+)+")
 
 # From the inside out. A unit (a module or a folder) imports units of earlier lines and itself, never its neighbours.
 RINGS = (
-    ("deferred",),
+    ("deferred", "remembered"),
     ("errors",),
     ("units",),
     ("values",),
