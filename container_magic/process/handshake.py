@@ -141,5 +141,10 @@ def input_file(data: bytes | None) -> int:
 
 def load_plan(fd: int) -> Plan:
     """Return what ``dump_plan`` was given, from a memfd that others read as well."""
-    plan: Plan = pickle.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+    return read_plan(os.pread(fd, os.fstat(fd).st_size, 0))
+
+
+def read_plan(data: bytes) -> Plan:
+    """Return what ``dump_plan`` was given, from what it returned."""
+    plan: Plan = pickle.loads(data)
     return plan

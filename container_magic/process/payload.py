@@ -46,6 +46,8 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
     try:
         keep_only((start, word))
         touched = _touch(own.plan, error_slot)
+        if own.plan is None:
+            handshake.read_plan(own.likely_plan)
         step = "plan"
         plan = own.plan or _await_plan(word)
         process = plan.spec.process

@@ -33,6 +33,8 @@ class Request:
 
     fds: dict[str, int]
     network: str
+    container_id: str
+    """The first one's; the plan may be one like its own."""
     keep: bool
 
 
@@ -54,6 +56,7 @@ class Seat:
         return Request(
             fds=dict(zip(header["fds"], fds, strict=True)),
             network=header["network"],
+            container_id=header["id"],
             keep=header["keep"],
         )
 

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from container_magic.deferred import dataclass
 from container_magic.errors import InternalError
@@ -17,10 +18,14 @@ from container_magic.host import HostFeatures, probe
 from container_magic.process import launch, shells
 from container_magic.rootfs.host import HostTree
 from container_magic.rootfs.marker import refuse_nesting
-from container_magic.runtime.pool import Pool
+from container_magic.runtime.pool import Pool, PoolKey
 from container_magic.runtime.start import Wish, start_zygote
 from container_magic.runtime.sweep import runtime_directory, sweep
 from container_magic.spec import Process
+
+if TYPE_CHECKING:
+    from container_magic.plan import Plan
+    from container_magic.runtime.plans import Planned
 
 _STOP_SECONDS = 5.0
 MOST_ZYGOTES = 4
@@ -40,14 +45,16 @@ class Zygote:
     pool: Pool = field(default_factory=Pool)
     runs: set[int] = field(default_factory=set)
     """``id()`` of each run that is not over."""
+    plans: dict[PoolKey, Planned] = field(default_factory=dict)
 
-    def request(self, network: str, fds: Mapping[str, int], *, keep: bool) -> None:
+    def request(self, plan: Plan, fds: Mapping[str, int], *, keep: bool) -> None:
         """Ask for a supervisor that has these descriptors, by purpose; ``keep``: for more than one container.
 
         Raises:
             InternalError: The zygote is gone.
         """
-        message = json.dumps({"fds": list(fds), "network": network, "keep": keep}).encode()
+        header = {"fds": list(fds), "network": plan.spec.network, "id": plan.container_id, "keep": keep}
+        message = json.dumps(header).encode()
         try:
             with _lock:
                 socket.send_fds(self.control, [message], list(fds.values()))

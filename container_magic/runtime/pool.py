@@ -40,6 +40,13 @@ def _key_of(spec: ContainerSpec, time_zone: str | None) -> PoolKey:
     return PoolKey((spec, time_zone, (), None))
 
 
+def simple_key(spec: ContainerSpec) -> PoolKey | None:
+    """Return the key of a spec that names no path of this host and does not use its network; None for others."""
+    if spec.work is not None or spec.mounts or spec.network == "host":
+        return None
+    return _key_of(spec, os.environ.get("TZ"))
+
+
 def pool_key(spec: ContainerSpec) -> PoolKey | None:
     """Return what two runs must have in common to use each other's containers; None = they cannot.
 
@@ -49,8 +56,9 @@ def pool_key(spec: ContainerSpec) -> PoolKey | None:
     Raises:
         OSError: A volume's source is not there.
     """
-    if spec.work is None and not spec.mounts and spec.network != "host":
-        return _key_of(spec, os.environ.get("TZ"))
+    simple = simple_key(spec)
+    if simple is not None:
+        return simple
     if spec.work is not None and spec.work.mode == "copy":
         return None
     sources: tuple[tuple[int, ...], ...] = tuple(_identity(mount.source) for mount in spec.mounts if mount.source)

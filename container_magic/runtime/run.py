@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import signal
 import time
@@ -27,13 +26,13 @@ from container_magic.events import (
     Usage,
 )
 from container_magic.plan import Plan
-from container_magic.planner import make_plan
 from container_magic.runtime.client import Zygote, modules_of, zygote, zygote_for_one
 from container_magic.runtime.deliver import Delivery
 from container_magic.runtime.intake import Intake
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.logs import OutputLog
 from container_magic.runtime.order import order_fds
+from container_magic.runtime.plans import planned
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.sweep import await_end
@@ -105,10 +104,10 @@ class Run:
         if self._request.spec.process.shell == "live":
             from container_magic.runtime.stem import forked_stem  # all of a container's own side, for few
 
-            plan = plan_for(self._request.spec, self._zygote)
-            with forked_stem(plan, self._zygote.process.pid) as self._stem:
-                return Worker(self._zygote, plan, keep=False, child=self._stem.child)
-        return Worker(self._zygote, plan_for(self._request.spec, self._zygote), keep=self._key is not None)
+            snapshot = planned(self._request.spec, self._zygote)
+            with forked_stem(snapshot.plan, self._zygote.process.pid) as self._stem:
+                return Worker(self._zygote, snapshot, keep=False, child=self._stem.child)
+        return Worker(self._zygote, planned(self._request.spec, self._zygote), keep=self._key is not None)
 
     def _start(self) -> None:
         """Send the order, with the far ends of fresh pipes."""
@@ -425,14 +424,13 @@ class Run:
         self.close()
 
 
-def plan_for(spec: ContainerSpec, at: Zygote | None = None) -> Plan:
+def plan_for(spec: ContainerSpec) -> Plan:
     """Return what would be done for ``spec`` on this host; starts nothing but the zygote.
 
     Raises:
         ContainError: As ``make_plan``.
     """
-    at = at or zygote(modules_of(spec.process))
-    return make_plan(spec, at.features, at.tree.lowers, os.urandom(32).hex())
+    return planned(spec, zygote(modules_of(spec.process))).plan
 
 
 def _complaint_of(program: str) -> Complaint:

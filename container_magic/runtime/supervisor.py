@@ -37,11 +37,12 @@ def supervise(seat: Seat, *, pattern: Plan) -> None:
     wakeup = Wakeup(seat.zygote_pid)
     # where a child can be born into its cgroup (v2), that has to be there first: nothing is made ahead
     ahead = None if "cg:unified" in seat.standing else _try_ahead(pattern)
+    handshake.read_plan(handshake.dump_plan(pattern))  # for the pages that it writes to, while nobody waits
     request = seat.await_request()
     if request is None:
         return  # and the child ahead with it: it dies with this process
     connection = Connection(request.fds["client"], wakeup.fd)
-    plan = handshake.load_plan(request.fds["plan"])
+    plan = handshake.load_plan(request.fds["plan"]).renewed(request.container_id)
     if ahead is not None and HANDED_OVER[0] in request.fds:
         ahead.end()
         ahead = None

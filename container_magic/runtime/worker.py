@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from container_magic.events import Created, Deleted, Event, Exited, Failed, from_dict
-from container_magic.plan import Plan
 from container_magic.process import handshake
 from container_magic.runtime.records import open_records, wants_record
 
 if TYPE_CHECKING:
     from container_magic.runtime.client import Zygote
+    from container_magic.runtime.plans import Planned
 
 _READ_BYTES = 65536  # below what malloc asks the kernel for, each time anew
 _ONE_FD = socket.CMSG_SPACE(array.array("i").itemsize)
@@ -31,9 +31,9 @@ class Worker:
         InternalError: The zygote is gone.
     """
 
-    def __init__(self, zygote: Zygote, plan: Plan, *, keep: bool, child: Mapping[str, int] | None = None) -> None:
+    def __init__(self, zygote: Zygote, planned: Planned, *, keep: bool, child: Mapping[str, int] | None = None) -> None:
         self.zygote = zygote
-        self.plan = plan
+        self.plan = plan = planned.plan
         self.keep = keep
         self.created: Created | None = None
         self.lost = False
@@ -47,13 +47,13 @@ class Worker:
         self._hurried = False
         self._reader = handshake.FrameReader()
         self.socket, theirs = socket.socketpair()
-        plan_fd = handshake.memory_file("plan", handshake.dump_plan(plan))
+        plan_fd = handshake.memory_file("plan", planned.dumped)
         fds = {"client": theirs.fileno(), "plan": plan_fd, **(child or {})}
         records_fd = open_records() if wants_record(plan.spec) else None
         if records_fd is not None:
             fds["records"] = records_fd
         try:
-            zygote.request(plan.spec.network, fds, keep=keep)
+            zygote.request(plan, fds, keep=keep)
         except BaseException:
             self.socket.close()
             raise
