@@ -26,6 +26,8 @@ class Place:
 
     root: str
     scratch: str
+    scratch_fd: int = -1
+    """The same as a descriptor, for what is done when it has no path any more."""
     trees: Sequence[int] = ()
     """Descriptors of detached mounts, for ``Attach``."""
     later: list[Callable[[], None]] = field(default_factory=list)
@@ -55,7 +57,7 @@ class Resize:
     scratch_bytes: int
     scratch_inodes: int
     shm_bytes: int
-    before_pivot: ClassVar[bool] = True
+    before_pivot: ClassVar[bool] = False
 
     def describe(self) -> str:
         """Say it in one line."""
@@ -64,11 +66,10 @@ class Resize:
 
     def calls(self, place: Place) -> Iterator[Call]:
         """Set them on the mounted file systems."""
-        flags = c.MS_REMOUNT | c.MS_NOSUID | c.MS_NODEV
-        options = f"size={self.scratch_bytes},nr_inodes={self.scratch_inodes}"
-        yield mount_call("tmpfs", place.scratch, "tmpfs", flags, options)
-        shm = f"{place.root}/dev/shm"
-        yield mount_call("tmpfs", shm, "tmpfs", flags | c.MS_NOEXEC, f"size={self.shm_bytes}")
+        options = {"size": str(self.scratch_bytes), "nr_inodes": str(self.scratch_inodes)}
+        yield syscalls.reconfigure, (place.scratch_fd, options)
+        flags = c.MS_REMOUNT | c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC
+        yield mount_call("tmpfs", f"{place.root}/dev/shm", "tmpfs", flags, f"size={self.shm_bytes}")
 
 
 @dataclass(frozen=True, kw_only=True)

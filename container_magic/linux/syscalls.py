@@ -49,6 +49,7 @@ _COMMON = {
     "fsopen": 430,
     "fsconfig": 431,
     "fsmount": 432,
+    "fspick": 433,
     "clone3": 435,
     "close_range": 436,
     "mount_setattr": 442,
@@ -189,6 +190,19 @@ def detached_mount(fstype: str, options: dict[str, str | None], attributes: int)
             _call("fsconfig", _long(fs_fd), _long(kind), *texts, _long(0), about=f"{key}={value}")
         _call("fsconfig", _long(fs_fd), _long(c.FSCONFIG_CMD_CREATE), None, None, _long(0), about=fstype)
         return _call("fsmount", _long(fs_fd), _long(c.FSMOUNT_CLOEXEC), _long(attributes), about=fstype)
+    finally:
+        os.close(fs_fd)
+
+
+def reconfigure(fd: int, options: dict[str, str]) -> None:
+    """Change options of the file system at whose root ``fd`` is, wherever it is mounted (fspick(2), Linux 5.2)."""
+    flags = c.FSPICK_CLOEXEC | c.FSPICK_EMPTY_PATH
+    fs_fd = _call("fspick", _long(fd), ctypes.c_char_p(b""), _long(flags), about=fd)
+    try:
+        for key, value in options.items():
+            texts = (ctypes.c_char_p(key.encode()), ctypes.c_char_p(value.encode()))
+            _call("fsconfig", _long(fs_fd), _long(c.FSCONFIG_SET_STRING), *texts, _long(0), about=f"{key}={value}")
+        _call("fsconfig", _long(fs_fd), _long(c.FSCONFIG_CMD_RECONFIGURE), None, None, _long(0), about=str(options))
     finally:
         os.close(fs_fd)
 

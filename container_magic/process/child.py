@@ -53,6 +53,7 @@ class _Setup:
 
     def __init__(self, own: Inheritance) -> None:
         self.own = own
+        self.has_root = False
         self.later: list[Callable[[], None]] = []
 
     def keep_only_sockets(self) -> None:
@@ -116,6 +117,24 @@ class _Setup:
         for function, arguments in self.own.mounts:
             function(*arguments)
 
+        self.scratch_fd = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def exchange_the_root(self) -> None:
+        """Make the new root the root, unless the plan has layers, which are laid below the runtime's view.
+
+        A child whose plan is not known is not used for such a plan.
+        """
+        if not any(operation.before_pivot for operation in self.own.operations or ()):
+            self._exchange()
+
+    def _exchange(self) -> None:
+        os.chdir(NEW_ROOT)
+        syscalls.pivot_root(".", ".")
+        # the old root now lies over the new one at "."; nothing of it may propagate anywhere (runc rootfs_linux.go)
+        syscalls.umount(".")
+        os.chdir("/")
+        self.has_root = True
+
     def read_a_plan_like_it(self) -> None:
         """Read one now: the pages that this writes to are this process's own when the plan comes."""
         if self.own.plan is None:
@@ -141,20 +160,17 @@ class _Setup:
             os._exit(1)
         join(self.entry_fds)
 
-    def exchange_the_root(self) -> None:
+    def lay_the_layers(self) -> None:
         if self.plan.spec.shows_changes:
-            layers = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            socket.send_fds(self.own.sync, [handshake.LAYER], [layers])
-            os.close(layers)
-        self._mount(Place(root=NEW_ROOT, scratch=SCRATCH, trees=self.tree_fds, later=self.later), before_pivot=True)
-        os.chdir(NEW_ROOT)
-        syscalls.pivot_root(".", ".")
-        # the old root now lies over the new one at "."; nothing of it may propagate anywhere (runc rootfs_linux.go)
-        syscalls.umount(".")
-        os.chdir("/")
+            socket.send_fds(self.own.sync, [handshake.LAYER], [self.scratch_fd])
+        if not self.has_root:
+            self._mount(Place(root=NEW_ROOT, scratch=SCRATCH, trees=self.tree_fds, later=self.later), before_pivot=True)
+            self._exchange()
 
     def mount_what_was_asked_for(self) -> None:
-        self._mount(Place(root="", scratch="", trees=self.tree_fds), before_pivot=False)
+        place = Place(root="", scratch="", scratch_fd=self.scratch_fd, trees=self.tree_fds)
+        self._mount(place, before_pivot=False)
+        os.close(self.scratch_fd)
 
     def _mount(self, place: Place, *, before_pivot: bool) -> None:
         for operation in self.operations:
@@ -197,12 +213,13 @@ _AHEAD = (
     "lock_user_namespaces",
     "fork_the_payload",
     "mount_the_root",
+    "exchange_the_root",
     "read_a_plan_like_it",
 )
 _STEPS = (
     *_AHEAD,
     "wait_for_the_plan",
-    "exchange_the_root",
+    "lay_the_layers",
     "mount_what_was_asked_for",
     "set_hostname",
     "make_the_working_directory",

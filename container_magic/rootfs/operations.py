@@ -21,7 +21,7 @@ from container_magic.linux.mounts import (
     Scratch,
 )
 from container_magic.rootfs.host import TEMPLATE, VIEW, Lower, is_inside
-from container_magic.rootfs.work import Copy, Layer, layer_of
+from container_magic.rootfs.work import LAYERED, Copy, Layer, layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,7 +76,7 @@ def operations_of(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tup
     operations += _user_mounts(spec, lowers)
     roots = ("/", *(lower.path for lower in lowers)) if spec.root.readonly else ()
     # what lies on the writable layer is read-only with it
-    layered = [mount for mount in spec.mounts if mount.type in ("overlay", "copy")]
+    layered = [mount for mount in spec.mounts if mount.type in LAYERED]
     roots += tuple(mount.destination for mount in layered if mount.readonly or spec.root.readonly)
     if roots:
         operations.append(ReadOnly(paths=roots, mounted=True, before_pivot=False))
@@ -142,7 +142,7 @@ def _user_mounts(spec: ContainerSpec, lowers: Sequence[Lower]) -> list[Operation
             operations.append((depth, _tmpfs(mount)))
             continue
         above = tuple(lower.path for lower in lowers if mount.own and is_inside(lower.path, mount.destination))
-        if mount.type != "bind":
+        if mount.type in LAYERED:
             others = (other.destination for other in spec.mounts if is_inside(other.destination, mount.destination))
             layers.append(layer_of(mount, index, spec.process.user, (*above, *others)))
         attach = Attach(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 UPPER = "upper-here"
 """Its directory on the writable layer."""
+LAYERED = ("overlay", "copy")
+"""Kinds of mounts that are made of layers."""
 MOST_DEPTH = 128
 _CHUNK_BYTES = 1024 * 1024
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -19,7 +19,7 @@ from container_magic.plan import Plan
 from container_magic.process import handshake
 from container_magic.process.interpreter import main_path
 from container_magic.rootfs.changes import Layers, Place
-from container_magic.rootfs.work import UPPER
+from container_magic.rootfs.work import LAYERED, UPPER
 from container_magic.runtime.clone import HANDED_OVER, Child, adopt, clone_child
 from container_magic.runtime.cloner import Cloner
 from container_magic.runtime.collect import Collector, RootHandle
@@ -88,11 +88,12 @@ class Container:
     def create(self, ahead: Child | None) -> None:
         """Make namespaces, rootfs and cgroup, up to a payload that waits for code.
 
-        ``ahead`` is a child in fresh namespaces with the root mounted, of no use to who wants the host's network.
+        ``ahead`` is a child in fresh namespaces, in its root; of no use to who wants the host's network, or layers
+        that have to be laid before that root is entered.
         """
         self._child = ahead
         network = self._plan.spec.network
-        if network != "none":
+        if network != "none" or any(mount.type in LAYERED for mount in self._plan.spec.mounts):
             self._kill()
             self._reap()
         born_inside = "cg:unified" in self._standing
