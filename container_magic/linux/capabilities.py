@@ -10,6 +10,8 @@ from container_magic.linux import constants as c
 from container_magic.linux.syscalls import _libc, _raise, prctl
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_HEADER = ctypes.create_string_buffer(struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0))
+_NONE = ctypes.create_string_buffer(24)
 
 
 @functools.cache
@@ -32,7 +34,5 @@ def drop_bounding_set(last: int) -> None:
 
 def clear() -> None:
     """Empty the effective, permitted and inheritable sets (capset(2))."""
-    header = ctypes.create_string_buffer(struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0))
-    data = ctypes.create_string_buffer(bytes(24))
-    if _libc.capset(header, data) < 0:
+    if _libc.capset(_HEADER, _NONE) < 0:
         _raise("capset", None)

@@ -21,7 +21,7 @@ from container_magic.linux import syscalls
 from container_magic.linux.mounts import Files, Place
 from container_magic.network import bring_up_loopback, open_low_ports
 from container_magic.process import handshake, init, payload
-from container_magic.process.confine import confine, join
+from container_magic.process.confine import confine, give_up_gains, join
 from container_magic.process.inheritance import Inheritance, fail, keep_only
 from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, Operation, calls_of, operations_of
 
@@ -103,6 +103,9 @@ class _Setup:
                 fd = os.open(f"/proc/sys/user/{name}", os.O_WRONLY | os.O_CLOEXEC)
                 os.write(fd, value)
                 os.close(fd)
+
+    def give_up_gains(self) -> None:
+        give_up_gains(self.own)
 
     def fork_the_payload(self) -> None:
         """Fork it now: what it can do without a plan, it does while this process mounts."""
@@ -211,6 +214,7 @@ _AHEAD = (
     "become_the_containers_root",
     "die_with_the_supervisor",  # once more: a change of ids clears it (prctl(2))
     "lock_user_namespaces",
+    "give_up_gains",
     "fork_the_payload",
     "mount_the_root",
     "exchange_the_root",

@@ -36,17 +36,20 @@ def join(entry_fds: Sequence[int]) -> None:
         os.write(fd, b"0")
 
 
+def give_up_gains(own: Inheritance) -> None:
+    """Let no exec of this process and of its children gain anything; what it may do now, it may still do."""
+    capabilities.drop_bounding_set(own.last_capability)
+    syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
+
+
 def confine(own: Inheritance, plan: Plan) -> Iterator[str]:
-    """Confine this process, which has joined the cgroup; yield each step's name before it is done."""
+    """Confine this process, which has joined the cgroup and given up gains; yield each step's name before it."""
     yield "enter a cgroup namespace"
     # after joining, so that the namespace's root is the container's own group
     syscalls.unshare(c.CLONE_NEWCGROUP)
     yield "set resource limits"
     _set_resource_limits(plan)
     yield "filter system calls"
-    # an exec gains nothing, and the system calls are filtered
-    capabilities.drop_bounding_set(own.last_capability)
-    syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.seccomp_set_mode_filter(own.seccomp)
 
 

@@ -15,7 +15,7 @@ import os
 import signal
 
 from container_magic.errors import ContainError
-from container_magic.events import Failed
+from container_magic.events import Created, Deleted, Exited, Failed, Started, to_dict
 from container_magic.plan import Plan
 from container_magic.process import handshake
 from container_magic.process.zygote import Seat
@@ -37,7 +37,7 @@ def supervise(seat: Seat, *, pattern: Plan) -> None:
     wakeup = Wakeup(seat.zygote_pid)
     # where a child can be born into its cgroup (v2), that has to be there first: nothing is made ahead
     ahead = None if "cg:unified" in seat.standing else _try_ahead(pattern)
-    handshake.read_plan(handshake.dump_plan(pattern))  # for the pages that it writes to, while nobody waits
+    _rehearse(pattern)
     request = seat.await_request()
     if request is None:
         return  # and the child ahead with it: it dies with this process
@@ -77,6 +77,14 @@ def _live(container: Container, connection: Connection, ahead: Child | None) -> 
     finally:
         container.delete()
     return True
+
+
+def _rehearse(pattern: Plan) -> None:
+    """Read a plan and say things, for the pages that this writes to, while nobody waits."""
+    plan = handshake.read_plan(handshake.dump_plan(pattern))
+    created = Created(container_id=plan.container_id, startup={"clone": 0.001})
+    for event in (created, Started(), Exited(exit_code=0), Deleted()):
+        handshake.frame(to_dict(event))
 
 
 def _try_ahead(pattern: Plan) -> Child | None:
