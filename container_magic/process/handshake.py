@@ -49,6 +49,9 @@ START = b"S"
 SIGNAL = b"K"
 FAILED = b"F"
 EXITED = b"E"
+# between a client and its zygote
+SPARE = b"P"
+USED = b"U"
 
 MAX_MESSAGE_BYTES = 192 * 1024
 _LENGTH = struct.Struct("=I")

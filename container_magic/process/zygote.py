@@ -1,10 +1,11 @@
 """The zygote: one warm, clean, single-threaded interpreter that forks a supervisor for each container.
 
 It was executed with a clean environment in a read-only view of the host and has never seen a secret. A request is
-one message on its control socket: descriptors by purpose, the plan in a memfd. The socket's end is its own end.
+one message: descriptors by purpose, the plan in a memfd. The end of its control socket is the zygote's own end.
 
 One supervisor is forked ahead and waits: the fork, and the page faults that follow it, are over when a request comes.
-It is handed one request and replaced, a moment later: whoever has asked has the CPUs first.
+The client has the way to it; it takes one request and is replaced, a moment later: whoever has asked has the CPUs
+first. A client that finds none there asks the zygote for one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from container_magic.deferred import dataclass
+from container_magic.process import handshake
 
 MAX_REQUEST_BYTES = 4096
 _MAX_FDS = 16
@@ -46,10 +48,12 @@ class Seat:
     zygote_pid: int
     channel: socket.socket
 
-    def await_request(self) -> Request | None:
-        """Wait for the request; None when the zygote has ended instead."""
-        message, fds, _, _ = socket.recv_fds(self.channel, MAX_REQUEST_BYTES, _MAX_FDS)
-        self.channel.close()
+    def await_request(self, wakeup: int | None = None) -> Request | None:
+        """Wait for the request; None when nobody can make one any more, or ``wakeup`` tells that the zygote died."""
+        with self.channel:
+            if wakeup is not None and wakeup in select.select([self.channel.fileno(), wakeup], [], [])[0]:
+                return None
+            message, fds, _, _ = socket.recv_fds(self.channel, MAX_REQUEST_BYTES, _MAX_FDS)
         if not message:
             return None
         header = json.loads(message)
@@ -74,21 +78,23 @@ def serve(standing: dict[str, int], supervise: Callable[[Seat], None], greeting:
     gc.collect()
     gc.freeze()
     zygote_pid = os.getpid()
-    control.sendall(greeting)
     spare = _fork_supervisor(control, standing, zygote_pid, supervise)
+    control.sendall(greeting)
+    waits = _hand_out(control, spare)
     while True:
         message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, _MAX_FDS)
         if not message:
             return
-        if not _hand_over(spare, message, fds):
+        if message == handshake.USED:
+            waits = False
+        else:
             # the spare was killed, or there was no process to be had then; when there is none now either, the client
             # sees its socket close and says so
             _hand_over(_fork_supervisor(control, standing, zygote_pid, supervise), message, fds)
         for fd in fds:
             os.close(fd)
-        spare = None
-        if not select.select([control], [], [], _SPARE_SECONDS)[0]:
-            spare = _fork_supervisor(control, standing, zygote_pid, supervise)
+        if not waits and not select.select([control], [], [], _SPARE_SECONDS)[0]:
+            waits = _hand_out(control, _fork_supervisor(control, standing, zygote_pid, supervise))
 
 
 def serve_once(standing: dict[str, int], supervise: Callable[[Seat], None], greeting: bytes) -> NoReturn:
@@ -102,14 +108,18 @@ def serve_once(standing: dict[str, int], supervise: Callable[[Seat], None], gree
     _be_supervisor(Seat(standing=standing, zygote_pid=os.getppid(), channel=control), supervise)
 
 
-def _hand_over(supervisor: socket.socket | None, message: bytes, fds: list[int]) -> bool:
+def _hand_over(supervisor: socket.socket | None, message: bytes, fds: list[int]) -> None:
+    if supervisor is not None:
+        with supervisor, contextlib.suppress(OSError):
+            socket.send_fds(supervisor, [message], fds)
+
+
+def _hand_out(control: socket.socket, supervisor: socket.socket | None) -> bool:
+    """Give the client the way to a supervisor that waits, if there is one; once that is closed, it ends."""
     if supervisor is None:
         return False
-    with contextlib.closing(supervisor):
-        try:
-            socket.send_fds(supervisor, [message], fds)
-        except OSError:
-            return False
+    with supervisor, contextlib.suppress(OSError):  # a client that is gone is noticed by who reads next
+        socket.send_fds(control, [handshake.SPARE], [supervisor.fileno()])
     return True
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from container_magic.process import launch, shells
 from container_magic.rootfs.host import HostTree
 from container_magic.rootfs.marker import refuse_nesting
 from container_magic.runtime.pool import Pool, PoolKey
+from container_magic.runtime.requests import Requests
 from container_magic.runtime.start import Wish, start_zygote
 from container_magic.runtime.sweep import runtime_directory, sweep
 from container_magic.spec import Process
@@ -37,7 +37,7 @@ class Zygote:
     """A running zygote, and the facts that plans for it are made with."""
 
     process: launch.Process
-    control: socket.socket
+    control: Requests
     features: HostFeatures
     tree: HostTree
     directory: str
@@ -57,7 +57,7 @@ class Zygote:
         message = json.dumps(header).encode()
         try:
             with _lock:
-                socket.send_fds(self.control, [message], list(fds.values()))
+                self.control.send(message, list(fds.values()))
         except OSError as error:
             raise InternalError(f"the zygote is gone: {error.strerror}") from error
 
@@ -146,7 +146,7 @@ def _start(preload: tuple[str, ...], *, once: bool = False) -> Zygote:
     )
     return Zygote(
         process=started.process,
-        control=started.control,
+        control=Requests(started.control),
         features=started.features,
         tree=started.tree,
         directory=directory,

@@ -38,7 +38,7 @@ def supervise(seat: Seat, *, pattern: Plan) -> None:
     # where a child can be born into its cgroup (v2), that has to be there first: nothing is made ahead
     ahead = None if "cg:unified" in seat.standing else _try_ahead(pattern)
     _rehearse(pattern)
-    request = seat.await_request()
+    request = seat.await_request(wakeup.fd)
     if request is None:
         return  # and the child ahead with it: it dies with this process
     connection = Connection(request.fds["client"], wakeup.fd)
