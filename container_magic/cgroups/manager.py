@@ -40,8 +40,18 @@ class MemoryUse:
 class CgroupManager(Protocol):
     """The fresh cgroup of one container: made, joined by the container itself, measured, removed."""
 
+    def require(self, controllers: tuple[str, ...]) -> None:
+        """Be in the groups of these controllers, too, from the next ``prepare`` or ``create`` on."""
+
+    def prepare(self) -> None:
+        """Make the group, without any limit; nothing half-made stays behind when it raises.
+
+        Raises:
+            HostError: The group cannot be made.
+        """
+
     def create(self, resources: Resources) -> None:
-        """Make the group and set the limits; nothing half-made stays behind when it raises.
+        """Make what of the group was not prepared, and set the limits; nothing stays behind when it raises.
 
         Raises:
             HostError: The group cannot be made, or the kernel refuses a limit.

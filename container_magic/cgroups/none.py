@@ -13,6 +13,12 @@ from container_magic.spec import Resources
 class NoCgroupManager:
     """Stands where no cgroup can be made; fails closed when a limit is asked of it."""
 
+    def require(self, controllers: tuple[str, ...]) -> None:
+        """Do nothing: there is no group."""
+
+    def prepare(self) -> None:
+        """Do nothing: there is no group."""
+
     def create(self, resources: Resources) -> None:
         """Do nothing when no limit is asked.
 

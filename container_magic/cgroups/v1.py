@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from container_magic.cgroups import devices, files
 from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, Sample
@@ -28,51 +28,73 @@ class V1Manager:
 
     def __init__(self, bases: Mapping[str, int], name: str, controllers: tuple[str, ...]) -> None:
         self._name = name
-        self._bases = {controller: bases[controller] for controller in controllers if controller in bases}
+        self._all_bases = bases
+        self._bases: dict[str, int] = {}
         self._groups: dict[str, int] = {}  # controller -> descriptor of our group
+        self._by_directory: dict[tuple[int, int], int] = {}  # device and inode of a base -> the same
         self._made: list[int] = []  # bases in which our group was made, each hierarchy once
         self._entries: list[int] = []
         self._open: dict[str, int | None] = {}  # file -> descriptor that is read again and again
         self._cpu_start: tuple[int, int, int, int] = (0, 0, 0, 0)
         self._io_start: devices.Counters | None = None
         self._alarm: int | None = None
+        self.require(controllers)
+
+    def require(self, controllers: tuple[str, ...]) -> None:
+        """Join these controllers as well."""
+        self._bases |= {name: self._all_bases[name] for name in controllers if name in self._all_bases}
+
+    def prepare(self) -> None:
+        """Make the groups that are not there yet, without any limit; nothing half-made stays behind when it raises.
+
+        Raises:
+            HostError: A group cannot be made.
+        """
+        had = set(self._groups)
+        entered = set(self._groups.values())
+        try:
+            self._make_groups()
+            new = self._groups.keys() - had
+            if "cpuset" in new:
+                self._fill_cpuset()
+            if "memory" in new:
+                self._enable_oom_killer()
+            for fd in dict.fromkeys(fd for fd in self._groups.values() if fd not in entered):
+                # one thread that moves itself through `tasks` does not write-lock cgroup_threadgroup_rwsem, which a
+                # move through cgroup.procs does: an RCU grace period per hierarchy (kernel/cgroup/cgroup-v1.c)
+                self._entries.append(files.open_write(fd, "tasks"))
+            self._open_figures(new)
+        except BaseException:
+            self.delete()
+            raise
 
     def create(self, resources: Resources) -> None:
-        """Make the groups and set the limits; nothing half-made stays behind when it raises.
+        """Make the groups, unless they were prepared, and set the limits; nothing stays behind when it raises.
 
         Raises:
             HostError: A group cannot be made, or the kernel refuses a limit.
         """
+        self.prepare()
         try:
-            self._make_groups()
-            self._fill_cpuset()
             for setting in v1_settings(resources, self._has_memory_file_or_weight):
                 self._apply(setting)
-            self._enable_oom_killer()
-            for fd in dict.fromkeys(self._groups.values()):
-                # one thread that moves itself through `tasks` does not write-lock cgroup_threadgroup_rwsem, which a
-                # move through cgroup.procs does: an RCU grace period per hierarchy (kernel/cgroup/cgroup-v1.c)
-                self._entries.append(files.open_write(fd, "tasks"))
-            self._open_figures()
         except BaseException:
             self.delete()
             raise
 
     def _make_groups(self) -> None:
-        by_directory: dict[tuple[int, int], int] = {}
-        for controller, base in self._bases.items():
+        for controller in [name for name in self._bases if name not in self._groups]:
+            base = self._bases[controller]
             status = os.fstat(base)
             key = (status.st_dev, status.st_ino)  # cpu and cpuacct may be one hierarchy
-            if key not in by_directory:
+            if key not in self._by_directory:
                 files.make(base, self._name)
                 self._made.append(base)
-                by_directory[key] = files.open_dir(base, self._name)
-            self._groups[controller] = by_directory[key]
+                self._by_directory[key] = files.open_dir(base, self._name)
+            self._groups[controller] = self._by_directory[key]
 
     def _fill_cpuset(self) -> None:
         """Copy CPUs and nodes from the parent: both are empty in a new group, and nobody may enter it so (ENOSPC)."""
-        if "cpuset" not in self._groups:
-            return
         for name in ("cpuset.cpus", "cpuset.mems"):
             files.write(self._groups["cpuset"], name, files.read(self._bases["cpuset"], name))
 
@@ -95,7 +117,7 @@ class V1Manager:
             )
         files.write(group, setting.file, setting.text)
 
-    def _open_figures(self) -> None:
+    def _open_figures(self, controllers: Set[str]) -> None:
         for controller, names in (
             ("cpuacct", ("cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys")),
             ("cpu", ("cpu.stat",)),
@@ -103,7 +125,7 @@ class V1Manager:
             ("pids", ("pids.peak",)),  # the v1 hierarchy has it since Linux 6.1 too
             ("blkio", (_IO_FILE,)),
         ):
-            if controller in self._groups:
+            if controller in controllers:
                 for name in names:
                     self._open[name] = files.open_read(self._groups[controller], name)
 
@@ -244,7 +266,7 @@ class V1Manager:
             os.close(fd)
         if self._alarm is not None:
             os.close(self._alarm)
-        self._open, self._entries, self._groups, self._alarm = {}, [], {}, None
+        self._open, self._entries, self._groups, self._by_directory, self._alarm = {}, [], {}, {}, None
 
     def delete(self) -> None:
         """Remove the groups in every hierarchy, then close.

@@ -34,18 +34,19 @@ class V2Manager:
         self._io_start: devices.Counters = {}
         self._alarm: int | None = None
 
-    def create(self, resources: Resources) -> None:
-        """Make both groups and set the limits; nothing half-made stays behind when it raises.
+    def require(self, controllers: tuple[str, ...]) -> None:
+        """Do nothing: one group is all controllers'."""
+
+    def prepare(self) -> None:
+        """Make both groups, without any limit; nothing half-made stays behind when it raises.
 
         Raises:
-            HostError: A group cannot be made, or the kernel refuses a limit.
+            HostError: A group cannot be made.
         """
         try:
             files.make(self._base, self._name)
             self._made = True
             outer = self._outer = files.open_dir(self._base, self._name)
-            for setting in v2_settings(resources, lambda file: files.exists(outer, file)):
-                files.write(outer, setting.file, setting.text)
             if files.exists(outer, "memory.oom.group"):  # since Linux 4.19: all of the container dies, not a part
                 files.write(outer, "memory.oom.group", "1")
             files.make(outer, PAYLOAD)
@@ -54,6 +55,23 @@ class V2Manager:
             for name in ("cpu.stat", "memory.current", "memory.events", "pids.peak", "io.stat"):
                 self._open[name] = files.open_read(outer, name)
             self._open["memory.peak"] = _open_peak(outer)
+        except BaseException:
+            self.delete()
+            raise
+
+    def create(self, resources: Resources) -> None:
+        """Make both groups, unless they were prepared, and set the limits; nothing stays behind when it raises.
+
+        Raises:
+            HostError: A group cannot be made, or the kernel refuses a limit.
+        """
+        if self._outer is None:
+            self.prepare()
+        outer = self._outer
+        assert outer is not None
+        try:
+            for setting in v2_settings(resources, lambda file: files.exists(outer, file)):
+                files.write(outer, setting.file, setting.text)
         except BaseException:
             self.delete()
             raise

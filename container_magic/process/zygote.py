@@ -35,8 +35,6 @@ class Request:
 
     fds: dict[str, int]
     network: str
-    container_id: str
-    """The first one's; the plan may be one like its own."""
     keep: bool
 
 
@@ -60,7 +58,6 @@ class Seat:
         return Request(
             fds=dict(zip(header["fds"], fds, strict=True)),
             network=header["network"],
-            container_id=header["id"],
             keep=header["keep"],
         )
 

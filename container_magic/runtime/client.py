@@ -53,7 +53,7 @@ class Zygote:
         Raises:
             InternalError: The zygote is gone.
         """
-        header = {"fds": list(fds), "network": plan.spec.network, "id": plan.container_id, "keep": keep}
+        header = {"fds": list(fds), "network": plan.spec.network, "keep": keep}
         message = json.dumps(header).encode()
         try:
             with _lock:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from container_magic.cgroups import CgroupManager, open_manager
+from container_magic.cgroups import CgroupManager
 from container_magic.cgroups.none import NoCgroupManager
 from container_magic.errors import ContainError, InternalError, OptionError, StateError
 from container_magic.events import Created, Deleted, Exited, Failed, Started, to_dict
@@ -25,6 +25,7 @@ from container_magic.runtime.cloner import Cloner
 from container_magic.runtime.collect import Collector, RootHandle
 from container_magic.runtime.connection import Connection, Order
 from container_magic.runtime.control import Control
+from container_magic.runtime.ground import Ground, new_ground
 from container_magic.runtime.high_mark import HighMark
 from container_magic.runtime.measure import Gauge
 from container_magic.runtime.records import write_record
@@ -52,6 +53,7 @@ class Container:
         connection: Connection,
         pattern: Plan,
         cloner: Cloner | None = None,
+        ground: Ground | None = None,
     ) -> None:
         self._plan = plan
         self._fds = fds
@@ -59,6 +61,7 @@ class Container:
         self._connection = connection
         self._pattern = pattern
         self._cloner = cloner
+        self._ground = ground
         self._parts: dict[str, float] = {}
         self._clock = time.monotonic()
         self._state: StateDirectory | None = None
@@ -153,13 +156,14 @@ class Container:
             socket.send_fds(self._init.sync, [handshake.ENTER], entry_fds)
 
     def _make_cgroup(self) -> None:
-        plan = self._plan
-        self._state = StateDirectory(self._standing["runtime"], plan.container_id)
-        self._state.write_cgroups(plan.cgroup_paths)
-        bases = {key[3:]: fd for key, fd in self._standing.items() if key.startswith("cg:")}
-        cgroup = open_manager(plan.cgroup_setup, bases, plan.cgroup_name, plan.cgroup_controllers)
-        cgroup.create(plan.spec.resources)
-        self._cgroup = cgroup
+        ground, self._ground = self._ground, None
+        if ground is not None and not ground.fits(self._plan):
+            ground.remove()
+            ground = None
+        ground = ground or new_ground(self._plan, self._standing)
+        self._state, self._cgroup = ground.state, ground.cgroup
+        self._cgroup.require(self._plan.cgroup_controllers)
+        self._cgroup.create(self._plan.spec.resources)
         self._mark("cgroup")
 
     def await_start(self) -> Order:
@@ -315,7 +319,14 @@ class Container:
         if self._running:
             self._kill()
             self._connection.send(Exited(exit_signal=signal.SIGKILL))
-        for step in (self._kill, self._reap, self._keep_record, self._cgroup.delete, self._remove_state):
+        for step in (
+            self._kill,
+            self._reap,
+            self._keep_record,
+            self._cgroup.delete,
+            self._remove_state,
+            self._remove_ground,
+        ):
             try:
                 step()
             except (ContainError, OSError) as error:
@@ -328,6 +339,10 @@ class Container:
             self._connection.send(Failed(message=f"cannot remove the container: {'; '.join(failures)}"))
         else:
             self._connection.send(Deleted())
+
+    def _remove_ground(self) -> None:
+        if self._ground is not None:
+            self._ground.remove()
 
     def _remove_state(self) -> None:
         if self._state is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from container_magic.deferred import dataclass
@@ -21,14 +20,14 @@ _MOST = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A plan, and what ``dump_plan`` returns for it or for one like it with another id."""
+    """A plan whose id is nobody's: a supervisor gives each container its own; and what ``dump_plan`` returns for it."""
 
     plan: Plan
     dumped: bytes
 
 
 def planned(spec: ContainerSpec, zygote: Zygote) -> Planned:
-    """Return a plan with an id of its own.
+    """Return a plan.
 
     One that was made before for an equal spec is made again only where it depends on what may have changed: on
     anything that the spec names on this host.
@@ -36,12 +35,11 @@ def planned(spec: ContainerSpec, zygote: Zygote) -> Planned:
     Raises:
         ContainError: As ``make_plan``.
     """
-    container_id = os.urandom(32).hex()
     key = simple_key(spec)
     known = zygote.plans.get(key) if key is not None else None
     if known is not None:
-        return replace(known, plan=known.plan.renewed(container_id))
-    plan = make_plan(spec, zygote.features, zygote.tree.lowers, container_id)
+        return known
+    plan = make_plan(spec, zygote.features, zygote.tree.lowers, os.urandom(32).hex())
     made = Planned(plan=plan, dumped=dump_plan(plan))
     if key is not None and _names_nothing(spec):
         _keep(zygote.plans, key, made)

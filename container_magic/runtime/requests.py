@@ -23,6 +23,7 @@ class Requests:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._spare: socket.socket | None = None
+        self._used = False
 
     def send(self, message: bytes, fds: Sequence[int]) -> None:
         """Send a request.
@@ -30,6 +31,7 @@ class Requests:
         Raises:
             OSError: The zygote is gone.
         """
+        self.tell()
         self._receive_spares()
         spare, self._spare = self._spare, None
         if spare is None or not self._use(spare, message, fds):
@@ -41,9 +43,15 @@ class Requests:
         with spare, contextlib.suppress(OSError):
             socket.send_fds(spare, [message], fds)
             sent = True
-        with contextlib.suppress(OSError):  # a zygote that dies takes the supervisor along, which says so
-            self._control.send(handshake.USED)
+        self._used = True
         return sent
+
+    def tell(self) -> None:
+        """Tell the zygote of whoever was used, when nobody waits for a CPU any more."""
+        if self._used:
+            self._used = False
+            with contextlib.suppress(OSError):  # a zygote that dies takes its supervisors along, which say so
+                self._control.send(handshake.USED)
 
     def _receive_spares(self) -> None:
         """Keep the last one that was handed out."""

@@ -122,7 +122,9 @@ class Run:
         if has_begun:
             self._take(Started(start="warm"))
         with contextlib.suppress(ContainError, OSError):
-            self._zygote.pool.tend()  # now that there is nothing to do but to wait
+            # now that there is nothing to do but to wait
+            self._zygote.control.tell()
+            self._zygote.pool.tend()
 
     def _send_order(self) -> bool:
         """Return whether the payload has it already."""

@@ -23,6 +23,7 @@ from container_magic.runtime.clone import HANDED_OVER, Child, clone_child
 from container_magic.runtime.cloner import Cloner
 from container_magic.runtime.connection import ClientGoneError, Connection, Wakeup
 from container_magic.runtime.container import Container
+from container_magic.runtime.ground import Ground, new_ground
 
 _LINGER_SECONDS = 0.020
 """Between the news that a run is over and its removal, unless the client is on: who shows a result has the CPUs."""
@@ -35,25 +36,33 @@ def supervise(seat: Seat, *, pattern: Plan) -> None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     wakeup = Wakeup(seat.zygote_pid)
-    # where a child can be born into its cgroup (v2), that has to be there first: nothing is made ahead
-    ahead = None if "cg:unified" in seat.standing else _try_ahead(pattern)
+    container_id = os.urandom(32).hex()
+    ahead, ground = None, None
+    if "cg:unified" not in seat.standing:  # else a child is born into its cgroup, which has to have its limits then
+        ahead = _try_ahead(pattern)
+        ground = _try_ground(pattern.renewed(container_id), seat.standing)
     _rehearse(pattern)
     request = seat.await_request(wakeup.fd)
-    if request is None:
-        return  # and the child ahead with it: it dies with this process
+    if request is None:  # the child ahead dies with this process
+        if ground is not None:
+            ground.remove()
+        return
     connection = Connection(request.fds["client"], wakeup.fd)
-    plan = handshake.load_plan(request.fds["plan"]).renewed(request.container_id)
+    plan = handshake.load_plan(request.fds["plan"]).renewed(container_id)
     if ahead is not None and HANDED_OVER[0] in request.fds:
         ahead.end()
         ahead = None
     cloner: Cloner | None = None
-    while _live(Container(plan, request.fds, seat.standing, connection, pattern, cloner), connection, ahead):
+    while True:
+        container = Container(plan, request.fds, seat.standing, connection, pattern, cloner, ground)
+        if not _live(container, connection, ahead):
+            break
         if not request.keep:
             break
         if cloner is None:
             with contextlib.suppress(OSError):  # no process to be had: this one can clone, too
                 cloner = Cloner(plan)
-        plan, ahead = plan.renewed(os.urandom(32).hex()), None
+        plan, ahead, ground = plan.renewed(os.urandom(32).hex()), None, None
     connection.flush()
     if cloner is not None:
         cloner.close()
@@ -92,3 +101,10 @@ def _try_ahead(pattern: Plan) -> Child | None:
         return clone_child(pattern, "none")
     except OSError:
         return None  # the request will meet the same error, and have a client to tell it to
+
+
+def _try_ground(plan: Plan, standing: dict[str, int]) -> Ground | None:
+    try:
+        return new_ground(plan, standing)
+    except (ContainError, OSError):
+        return None  # as above

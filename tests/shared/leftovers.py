@@ -53,7 +53,7 @@ def _wait_until_gone(look: Callable[[], set[str]]) -> set[str]:
 
 
 def _present() -> set[str]:
-    foreign = _foreign_containers() | {created.container_id for created in waiting()}
+    foreign = _foreign_containers() | {created.container_id for created in waiting()} | _made_ahead()
     standing = _standing()
     found = {f"process {pid}: {text}" for pid, text in descendants().items() if pid not in standing}
     found |= {f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines()}
@@ -61,6 +61,16 @@ def _present() -> set[str]:
     found |= {f"state {path}" for path in state_directories() if path.name not in foreign}
     found |= {f"cgroup {path}" for path in cgroup_directories() if path.name.partition("-")[2] not in foreign}
     return found
+
+
+def _made_ahead() -> set[str]:
+    """Return the ids that supervisors hold who have no container yet."""
+    held = set()
+    for path in state_directories():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if not (path / "state.json").exists() and is_locked(path):
+                held.add(path.name)
+    return held
 
 
 def zygote_pid() -> int:
