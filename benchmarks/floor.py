@@ -2,6 +2,8 @@
 
 A process with the zygote's image forks children ahead. One that waits is told to run ``pass``, without a container
 around it; one that is cloned into fresh namespaces runs ``pass`` at once, without root file system, cgroup or limits.
+A third has all that a container has, by as many system calls in a straight line: mounts, groups, a process 1, a
+payload that is confined, figures, removal. Nothing there is checked, watched, told or kept for the next.
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.measure import Subject
+from container_magic.cgroups.facts import probe as probe_cgroups
 from container_magic.host import probe
 from container_magic.process.handshake import memory_file
+from container_magic.rootfs.host import host_tree, interpreter_prefixes
 
 WAITING = "floor of warm: a fork that waits, no container"
 FRESH = "floor of cold: a fork in namespaces, nothing mounted"
+STRAIGHT = "floor of cold: the system calls of a container, in a straight line"
+STRAIGHT_RATE = "floor: such containers, two at a time"
 TWO_INTERPRETERS = "floor: two interpreters with the modules of both, one after the other"
 
 _STANDARD = "import ctypes, dataclasses, json, pickle, socket, typing"
@@ -33,6 +39,10 @@ import gc, os, socket, sys
 import container_magic.process.exchange, container_magic.process.plain_shell, container_magic.runtime.server
 from container_magic.linux import constants as c, syscalls
 from container_magic.linux.userns import IdMapping, write_maps
+
+from container_magic.linux import capabilities
+from container_magic.linux.seccomp import default_program, sock_fprog
+from container_magic.rootfs.operations import MASKED, READ_ONLY
 
 control = socket.socket(fileno=int(sys.argv[1]))
 maps, deny = [IdMapping(**one) for one in eval(sys.argv[2])], sys.argv[3] == "True"
@@ -53,7 +63,108 @@ def wait(end):
     os._exit(0)
 
 
-while wanted := control.recv(1):
+lowers, groups = int(sys.argv[4]), eval(sys.argv[5])
+masked = [path for path in MASKED if os.path.isfile(path)]
+fixed = [path for path in READ_ONLY if os.path.exists(path)]
+program, last = sock_fprog(default_program()), capabilities.last_capability()
+stage, root = "/tmp", "/tmp/root"
+layers = [f"{root}/layer{n}" for n in range(lowers)]
+
+
+def put(directory, name, text):
+    fd = os.open(f"{directory}/{name}", os.O_WRONLY)
+    os.write(fd, text)
+    os.close(fd)
+
+
+def mounts():
+    syscalls.mount("", "/", None, c.MS_REC | c.MS_PRIVATE)
+    syscalls.mount("tmpfs", stage, "tmpfs", c.MS_NOSUID | c.MS_NODEV, "size=100m,mode=0755")
+    for name in ("root", "lower", *(f"{kind}{n}" for kind in ("upper", "work") for n in range(lowers + 1))):
+        os.mkdir(f"{stage}/{name}")
+    for n, (lower, where) in enumerate([(f"{stage}/lower", root), *(("/usr", layer) for layer in layers)]):
+        data = f"lowerdir={lower},upperdir={stage}/upper{n},workdir={stage}/work{n},userxattr"
+        syscalls.mount("overlay", where, "overlay", c.MS_NOSUID | c.MS_NODEV, data)
+        for path in (root + "/proc", root + "/sys", root + "/dev", root + "/mqueue", *layers) if n == 0 else ():
+            os.mkdir(path)
+    plain = c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC
+    syscalls.mount("proc", root + "/proc", "proc", plain)
+    syscalls.mount("sysfs", root + "/sys", "sysfs", plain | c.MS_RDONLY)
+    syscalls.mount("/dev", root + "/dev", None, c.MS_BIND | c.MS_REC)
+    syscalls.mount("devpts", root + "/dev/pts", "devpts", c.MS_NOSUID | c.MS_NOEXEC, "newinstance,ptmxmode=0666")
+    syscalls.mount("tmpfs", root + "/dev/shm", "tmpfs", plain, "size=100m")
+    syscalls.mount("mqueue", root + "/mqueue", "mqueue", plain)
+    for path in masked:
+        syscalls.mount("/dev/null", root + path, None, c.MS_BIND)
+    for path in fixed:
+        syscalls.mount(root + path, root + path, None, c.MS_BIND | c.MS_REC)
+        syscalls.mount_setattr(c.AT_FDCWD, root + path, attr_set=c.MOUNT_ATTR_RDONLY)
+    os.chdir(root)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".")
+
+
+def confine(tasks):
+    for fd in tasks:
+        os.write(fd, b"0")
+    syscalls.unshare(c.CLONE_NEWCGROUP)
+    capabilities.clear()
+    syscalls.seccomp_set_mode_filter(program)
+
+
+def contained(far, tasks):
+    far.recv(1)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    mounts()
+    capabilities.drop_bounding_set(last)
+    syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
+    pid = os.fork()
+    confine(tasks)
+    if pid == 0:
+        run("pass")
+        os._exit(0)
+    os._exit(os.waitpid(pid, 0)[1] != 0)
+
+
+def make():
+    made, tasks = [], []
+    try:
+        for path, kind in groups:
+            made.append(f"{path}/container_magic-floor-{os.getpid()}")
+            os.mkdir(made[-1])
+            for name in ("cpuset.cpus", "cpuset.mems") if kind == "cpuset" else ():
+                put(made[-1], name, open(f"{path}/{name}", "rb").read())
+            if kind == "memory":
+                put(made[-1], "memory.limit_in_bytes", b"200M")
+            if kind == "pids":
+                put(made[-1], "pids.max", b"256")
+            tasks.append(os.open(f"{made[-1]}/{'cgroup.procs' if kind == 'unified' else 'tasks'}", os.O_WRONLY))
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = syscalls.clone(everything)
+        if pid == 0:
+            try:
+                contained(far, tasks)
+            except OSError as error:
+                os.write(2, f"the floor: {error}\\n".encode())
+            finally:
+                os._exit(1)
+        write_maps(pid, maps, maps, deny_setgroups=deny)
+        near.send(b"x")
+        near.close()
+        far.close()
+        return os.waitpid(pid, 0)[1] != 0
+    finally:
+        for fd in tasks:
+            os.close(fd)
+        for path in made:
+            os.rmdir(path)
+
+
+while wanted := control.recv(16):
+    if wanted[:1] == b"m":
+        control.send(bytes([any([make() for _ in range(int(wanted[1:]))])]))
+        continue
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if wanted == b"w":
         pid = os.fork()
@@ -77,17 +188,53 @@ while wanted := control.recv(1):
 
 @contextlib.contextmanager
 def floors() -> Iterator[tuple[Subject, ...]]:
-    """Give the subjects, while their process runs."""
+    """Give the subjects of single starts, while their process runs."""
+    with _server() as control:
+        yield (
+            Subject(name=WAITING, call=_Waiting(control).call),
+            Subject(name=FRESH, call=lambda: _timed(control, b"c")),
+            Subject(name=STRAIGHT, call=lambda: _timed(control, b"m1")),
+        )
+
+
+@contextlib.contextmanager
+def rate_floor(runs: int) -> Iterator[Subject]:
+    """Give the subject that makes ``runs`` containers in a straight line, two at a time, while its processes run."""
+    with _server() as one, _server() as other:
+
+        def call() -> float:
+            begun = time.perf_counter()
+            for control in (one, other):
+                control.send(b"m%d" % (runs // 2))
+            for control in (one, other):
+                _check(control.recv(1))
+            return runs // 2 * 2 / (time.perf_counter() - begun)
+
+        yield Subject(name=STRAIGHT_RATE, call=call, unit="runs/s")
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[socket.socket]:
     features = probe()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     os.set_inheritable(theirs.fileno(), True)
     maps = [vars(mapping) for mapping in features.id_mappings]
     words = [sys.executable, "-c", _SERVER, str(theirs.fileno()), repr(maps), str(features.rootless)]
+    # as many overlays as a container has, all of a directory that every user may enter
+    words += [str(len(host_tree(interpreter_prefixes()).lowers)), repr(_groups())]
     pid = os.posix_spawn(sys.executable, words, os.environ)
     theirs.close()
     with ours:
-        yield (Subject(name=WAITING, call=_Waiting(ours).call), Subject(name=FRESH, call=lambda: _fresh(ours)))
+        yield ours
     os.waitpid(pid, 0)
+
+
+def _groups() -> list[tuple[str, str]]:
+    """Return the directories in which a container of this host has its groups, each with a controller of its own."""
+    facts = probe_cgroups()
+    wanted = ("unified", "cpuset", "memory", "pids", "cpuacct", "blkio") if facts.setup else ()
+    found = {os.stat(facts.bases[kind]).st_ino: (facts.bases[kind], kind) for kind in wanted if kind in facts.bases}
+    return list(found.values())
 
 
 class _Waiting:
@@ -115,9 +262,9 @@ class _Waiting:
         return time.perf_counter() - begun
 
 
-def _fresh(control: socket.socket) -> float:
+def _timed(control: socket.socket, word: bytes) -> float:
     begun = time.perf_counter()
-    control.send(b"c")
+    control.send(word)
     _check(control.recv(1))
     return time.perf_counter() - begun
 

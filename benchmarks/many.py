@@ -12,6 +12,7 @@ from typing import Any
 
 import container_magic as cm
 from benchmarks import peers
+from benchmarks.floor import rate_floor
 from benchmarks.measure import Bound, Collector, Group, Measurement, Subject, interleave, seconds_of
 from benchmarks.ours import OPTIONS, OneShot, checked
 from container_magic.events import Started
@@ -51,10 +52,12 @@ def grading(rounds: int, runs: int, found: Sequence[peers.Peer]) -> Group:
             Subject(name=name, call=peers.shell_loops(_SQUARE, runs, count), unit="runs/s")
             for count, name in loops.items()
         ]
+    with rate_floor(runs) as floor:
+        measurements = interleave([*subjects, floor], rounds, 1)
     pairs = ((ours[1], loops[1]), (ours[2], loops[1]), (ours[2], loops[2]))
     return Group(
         title=f"Grading {runs} inputs",
-        measurements=interleave(subjects, rounds, 1),
+        measurements=measurements,
         base=loops[1],
         bounds=tuple(Bound(name=name, peer=peer, at_least=3.0) for name, peer in pairs),
     )

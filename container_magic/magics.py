@@ -33,6 +33,7 @@ from container_magic.report import ReportBuilder, RunReport
 if TYPE_CHECKING:
     from container_magic.display.cell import CellLine
     from container_magic.runtime.variables import Variables
+    from container_magic.spec import ContainerSpec
     from container_magic.verbs.run import Run, RunRequest
 
 _LOG_BYTES = 2 * 1024 * 1024
@@ -94,7 +95,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             raise OptionError("the cell is empty: there is nothing to run")
         from container_magic.verbs.run import dry_run
 
-        asked = _for_cell(asked)
+        asked = replace(asked, spec=_spec_for_cell(asked.spec, asked.snapshot))
         if asked.dry_run:
             print("\n".join(dry_run(asked.spec).describe()))  # noqa: T201 - a magic's answer goes to stdout
             return
@@ -165,11 +166,10 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 
 
 @by_identity
-def _for_cell(asked: options.RunOptions) -> options.RunOptions:
+def _spec_for_cell(spec: ContainerSpec, snapshot: bool) -> ContainerSpec:
     # the error becomes the cell's own output: printed by the container as well it would be there twice
-    spec = replace(asked.spec, process=replace(asked.spec.process, print_traceback=False))
-    shown = options.for_snapshot(spec) if asked.snapshot else options.for_shell(spec, "ipython")
-    return replace(asked, spec=shown)
+    quiet = replace(spec, process=replace(spec.process, print_traceback=False))
+    return options.for_snapshot(quiet) if snapshot else options.for_shell(quiet, "ipython")
 
 
 ContainMagics.contain.__doc__ = _USAGE + options.help_text("magic")

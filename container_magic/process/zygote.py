@@ -46,6 +46,10 @@ class Seat:
     zygote_pid: int
     channel: socket.socket
 
+    def is_asked(self) -> bool:
+        """Whether a request has come already."""
+        return bool(select.select([self.channel], [], [], 0)[0])
+
     def await_request(self, wakeup: int | None = None) -> Request | None:
         """Wait for the request; None when nobody can make one any more, or ``wakeup`` tells that the zygote died."""
         with self.channel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import socket
+import threading
 from collections.abc import Sequence
 
 from container_magic.process import handshake
@@ -24,6 +25,7 @@ class Requests:
         self._control = control
         self._spare: socket.socket | None = None
         self._used = False
+        self._lock = threading.Lock()
 
     def send(self, message: bytes, fds: Sequence[int]) -> None:
         """Send a request.
@@ -48,8 +50,9 @@ class Requests:
 
     def tell(self) -> None:
         """Tell the zygote of whoever was used, when nobody waits for a CPU any more."""
-        if self._used:
-            self._used = False
+        with self._lock:
+            used, self._used = self._used, False
+        if used:
             with contextlib.suppress(OSError):  # a zygote that dies takes its supervisors along, which say so
                 self._control.send(handshake.USED)
 

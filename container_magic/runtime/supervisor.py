@@ -41,7 +41,8 @@ def supervise(seat: Seat, *, pattern: Plan) -> None:
     if "cg:unified" not in seat.standing:  # else a child is born into its cgroup, which has to have its limits then
         ahead = _try_ahead(pattern)
         ground = _try_ground(pattern.renewed(container_id), seat.standing)
-    _rehearse(pattern)
+    if not seat.is_asked():
+        _rehearse(pattern)
     request = seat.await_request(wakeup.fd)
     if request is None:  # the child ahead dies with this process
         if ground is not None:

@@ -147,6 +147,24 @@ def test_limits_land_in_their_files(box: Box) -> None:
     assert box.manager.usage().memory_limit_bytes == 64 * MB
 
 
+def test_prepared_groups_take_limits_and_further_controllers_later(box: Box) -> None:
+    """Made ahead without any limit; whoever then wants CPUs of its own gets the group for that as well."""
+    before = assess(box.facts, Resources())
+    box.manager = open_manager(box.facts.setup, box.fds, box.name, before.controllers)
+    box.manager.prepare()
+    entries = box.manager.entry_fds()
+    assert "cpuset" not in before.controllers
+    assert not box.file("cpuset", "cpuset.cpus").exists()
+    resources = Resources(memory_bytes=64 * MB, cpuset_cpus="0")
+    box.manager.require(assess(box.facts, resources).controllers)
+    box.manager.create(resources)
+
+    assert box.file("memory", "memory.limit_in_bytes").read_text() == f"{64 * MB}\n"
+    assert box.file("cpuset", "cpuset.cpus").read_text() == "0\n"
+    assert len(box.manager.entry_fds()) == len(entries) + 1
+    assert box.run(lambda: os.sched_getaffinity(0) == {0} or os._exit(3)) == 0
+
+
 def test_swap_beside_memory_is_set(box: Box) -> None:
     """Memory plus swap above memory is taken in one go."""
     if not box.facts.swap_accounting:

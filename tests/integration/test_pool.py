@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import DEFAULTS
-from leftovers import waiting
+from leftovers import children, made_ahead, waiting, zygote_pid
 
 import container_magic as cm
 from container_magic.cgroups.facts import probe
@@ -281,6 +281,32 @@ class TestDeaths:
 
         assert last.exit_signal == signal.SIGKILL
         assert time.monotonic() - begun < 30
+
+    def test_runs_go_on_without_the_process_that_clones(self, warm):
+        """The supervisor whose cloner was killed can make no more: others take its place."""
+        warm("pass")
+        (created,) = wait_for(1)
+        (cloner,) = [pid for pid in children(created.supervisor_pid) if pid != created.pid]
+        os.kill(cloner, signal.SIGKILL)
+        reports = [cm.run("print(1)", **{**DEFAULTS, "warm": 1}) for _ in range(4)]
+
+        assert [(report.verdict, report.stdout) for report in reports] == [("OK", "1\n")] * 4
+
+    def test_what_was_made_ahead_is_removed_when_the_zygote_dies(self, warm):
+        """The supervisor that waits for a request has groups and a directory, and no container."""
+        warm("pass")
+        deadline = time.monotonic() + 10
+        while not (held := made_ahead()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        places = [Path(runtime_directory()) / name for name in held]
+        places += [Path(base, f"container_magic-{name}") for base in set(probe().bases.values()) for name in held]
+        assert any(place.exists() for place in places)
+        os.kill(zygote_pid(), signal.SIGKILL)
+
+        while any(place.exists() for place in places):
+            assert time.monotonic() < deadline, places
+            time.sleep(0.01)
 
     def test_waiting_containers_end_with_the_client(self):
         """SIGKILL for the notebook: its pool goes."""

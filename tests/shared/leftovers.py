@@ -53,7 +53,7 @@ def _wait_until_gone(look: Callable[[], set[str]]) -> set[str]:
 
 
 def _present() -> set[str]:
-    foreign = _foreign_containers() | {created.container_id for created in waiting()} | _made_ahead()
+    foreign = _foreign_containers() | {created.container_id for created in waiting()} | made_ahead()
     standing = _standing()
     found = {f"process {pid}: {text}" for pid, text in descendants().items() if pid not in standing}
     found |= {f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines()}
@@ -63,7 +63,7 @@ def _present() -> set[str]:
     return found
 
 
-def _made_ahead() -> set[str]:
+def made_ahead() -> set[str]:
     """Return the ids that supervisors hold who have no container yet."""
     held = set()
     for path in state_directories():
