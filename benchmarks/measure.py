@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -109,16 +110,17 @@ def interleave(
 ) -> tuple[Measurement, ...]:
     """Call each subject once per round, in turns; the first ``warm_ups`` rounds are not kept.
 
+    Each round has an order of its own: what a subject leaves in the caches is not always the same one's to find.
     In ``pause_seconds`` before each call what the one before left to be done ends: deferred work of the kernel, our own
     removal of a container and the making of the next. Nobody is charged with another's.
     """
     samples: list[list[float]] = [[] for _ in subjects]
     for number in range(warm_ups + rounds):
-        for kept, subject in zip(samples, subjects, strict=True):
+        for index in random.Random(number).sample(range(len(subjects)), len(subjects)):
             time.sleep(pause_seconds)
-            value = subject.call()
+            value = subjects[index].call()
             if number >= warm_ups:
-                kept.append(value)
+                samples[index].append(value)
     return tuple(
         Measurement(name=subject.name, unit=subject.unit, samples=tuple(kept))
         for subject, kept in zip(subjects, samples, strict=True)

@@ -102,7 +102,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
         variables = self._variables(asked)
         builder = ReportBuilder()
         try:
-            silent = _stream(asked, cell, variables, builder, Page(self.shell, self._line(asked)))
+            silent = _stream(asked, cell, variables, builder, lambda: Page(self.shell, self._line(asked)))
         except ContainError as error:
             builder.add(Failed(message=error.message, hint=error.hint, kind=type(error).__name__))
             raise
@@ -176,16 +176,21 @@ ContainMagics.contain.__doc__ = _USAGE + options.help_text("magic")
 
 
 def _stream(
-    asked: options.RunOptions, cell: str, variables: Variables | None, builder: ReportBuilder, page: Page
+    asked: options.RunOptions,
+    cell: str,
+    variables: Variables | None,
+    builder: ReportBuilder,
+    open_page: Callable[[], Page],
 ) -> bool:
     """Run ``cell`` and show in the notebook what it writes and shows as it comes; every event goes to ``builder``.
+
+    The page is opened when the code is under way: whatever is done before, it waits for.
 
     Returns:
         Whether it has written nothing.
     """
     from container_magic.verbs.run import RunRequest
 
-    streams = Streams(page.line)
     request = RunRequest(
         spec=asked.spec,
         code=_encoded(cell),
@@ -195,8 +200,10 @@ def _stream(
         out_files=asked.out_files,
         variables=variables,
     )
-    try:
-        with _opened(request, asked.session) as run:
+    with _opened(request, asked.session) as run:
+        page = open_page()
+        streams = Streams(page.line)
+        try:
             idle = Idle(run, streams, page.line)
             for event in until_exited(run):
                 builder.add(event)
@@ -212,10 +219,10 @@ def _stream(
                 if page.line is not None:
                     page.line.add(event)
                     page.line.tick()
-    finally:
-        streams.finish()
-        if page.line is not None:
-            page.line.finish()
+        finally:
+            streams.finish()
+            if page.line is not None:
+                page.line.finish()
     return streams.is_silent and page.is_silent
 
 

@@ -59,8 +59,8 @@ def run(
         HostError: This host cannot do what was asked; nothing was started.
         InternalError: The sandbox broke before the code ran.
     """
-    builder = ReportBuilder()
     with open_run(request_for(source, options, "plain", given=input)) as running:
+        builder = ReportBuilder()  # now that the code is under way
         for event in until_exited(running):
             builder.add(event)
     return builder.report()

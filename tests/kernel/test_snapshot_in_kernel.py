@@ -402,7 +402,7 @@ STEPS = [
     ("container_magic.process.child", "_Setup.mount_the_root"),
     ("container_magic.process.child", "_Setup.join_the_cgroup"),
     ("container_magic.process.child", "_Setup.fork_the_payload"),
-    ("container_magic.process.payload", "_await_plan"),
+    ("container_magic.process.payload", "set_environment"),
     ("container_magic.process.child", "_Setup.tell_the_payload"),
     ("container_magic.process.payload", "_await_word"),
     ("container_magic.process.confine", "_set_resource_limits"),
