@@ -234,6 +234,8 @@ class Run:
         while not self._events:
             if self._finished:
                 raise StopIteration
+            if self._exited and not self._alive:
+                self._worker.hurry()  # somebody waits for the removal
             self._wait(self._idle_seconds)
             if not self._events and self._on_idle is not None:
                 self._on_idle()

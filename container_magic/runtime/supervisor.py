@@ -26,7 +26,7 @@ from container_magic.runtime.container import Container
 from container_magic.runtime.ground import Ground, new_ground
 
 _LINGER_SECONDS = 0.020
-"""Between the news that a run is over and its removal, unless the client is on: who shows a result has the CPUs."""
+"""Between the news that a run is over and the making of the next container: who shows a result has the CPUs."""
 
 
 def supervise(seat: Seat, *, pattern: Plan) -> None:
@@ -56,7 +56,7 @@ def supervise(seat: Seat, *, pattern: Plan) -> None:
     cloner: Cloner | None = None
     while True:
         container = Container(plan, request.fds, seat.standing, connection, pattern, cloner, ground)
-        if not _live(container, connection, ahead):
+        if not _live(container, connection, ahead, _LINGER_SECONDS if request.keep else 0.0):
             break
         if not request.keep:
             break
@@ -69,13 +69,13 @@ def supervise(seat: Seat, *, pattern: Plan) -> None:
         cloner.close()
 
 
-def _live(container: Container, connection: Connection, ahead: Child | None) -> bool:
+def _live(container: Container, connection: Connection, ahead: Child | None, linger_seconds: float) -> bool:
     """Take one container through its life; return whether it ended by itself, with a client that hears of it."""
     try:
         container.create(ahead)
         container.start(container.await_start())
         container.watch()
-        connection.linger(_LINGER_SECONDS)
+        connection.linger(linger_seconds)
     except ClientGoneError:
         return False
     except ContainError as error:
