@@ -127,7 +127,7 @@ class Container:
             self._connection.send(self._created())
         self._write_state("created")
         self._cgroup.begin()  # whoever waits in there sleeps
-        if self.waited:
+        if self.waited and self._cloner is None:
             self._rehearse()
 
     def _starts_alone(self) -> bool:
@@ -135,7 +135,7 @@ class Container:
         return not self._trees.fds and self._layers is None and not self._plan.spec.process.session
 
     def _rehearse(self) -> None:
-        """Do once what the client will wait for: the clone has made every page of this process one to copy."""
+        """Do once what the client will wait for: this process has cloned, and every page of it is one to copy."""
         gauge = Gauge(self._cgroup, self._init.pid)
         gauge.settle()
         handshake.frame(to_dict(Exited(exit_code=0, usage=gauge.usage())))
