@@ -113,6 +113,8 @@ class Contained(InteractiveShell):
     slot: mmap.mmap
     source = ""
     failed = False
+    rehearses = False
+    """Whether what runs is to go the way of a cell of the user's, and to leave no trace."""
 
     def show(self, data: dict[str, Any], metadata: dict[str, Any] | None, **how: Any) -> None:
         """Show a bundle; as text where nobody can take more, in a forked child or after the channel was closed."""
@@ -201,7 +203,7 @@ class Contained(InteractiveShell):
 
     def keeps_history(self) -> bool:
         """Whether what runs is a cell of the user's, to be found in ``In`` and ``Out``."""
-        return self.channel is not None
+        return self.channel is not None or self.rehearses
 
 
 def refuse_nesting(shell: InteractiveShell) -> None:

@@ -44,6 +44,9 @@ class Shell(Protocol):
     def attach(self, channel_fd: int) -> Channel | None:
         """Show things on this channel from now on."""
 
+    def touch(self, filename: str, module: types.ModuleType) -> None:
+        """Run an empty cell, and leave no trace of it."""
+
     def run(self, source: bytes, filename: str, module: types.ModuleType) -> int:
         """Run ``source`` and return the exit code; what the source raises is raised, unless the error is left."""
 
@@ -57,6 +60,9 @@ class _Script:
     def attach(self, channel_fd: int) -> Channel | None:
         os.close(channel_fd)
         return None
+
+    def touch(self, filename: str, module: types.ModuleType) -> None:
+        self.run(b"1", filename, module)
 
     def run(self, source: bytes, filename: str, module: types.ModuleType) -> int:
         exec(compile(source, filename, "exec", dont_inherit=True), module.__dict__)
@@ -87,6 +93,7 @@ class Interpreter:
         self._exchange = _own(EXCHANGE)
         self._channel: Channel | None = None
         self._stopped = False
+        self._listens = False  # to SIGINT
 
     def prepare(self, *, touched: str = "") -> None:
         """Do what needs no code: forget this package, and touch, while nobody waits, what every cell will write to.
@@ -100,6 +107,7 @@ class Interpreter:
         _reseed()
         if self._process.shell != touched:
             self.touch()
+        self._listens = True
         set_line(self._slot, 0)
         forget_ourselves()
 
@@ -109,7 +117,8 @@ class Interpreter:
             _open_streams()
         filename, module = _prepare_main(self._shell.main_module(), b"1", [""])
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._execute(b"1", filename, module, None)
+        self._listens = True
+        self._shell.touch(filename, module)
 
     def run_cell(self, source: bytes, channel_fd: int | None = None, variables_fd: int | None = None) -> NoReturn:
         """Run ``source`` and end this process with the exit code that Python would give.
@@ -125,7 +134,8 @@ class Interpreter:
         self._channel = self._shell.attach(channel_fd) if channel_fd is not None else None
         filename, module = _prepare_main(self._shell.main_module(), source, self._process.args)
         sys.argv = list(self._process.args) or [""]
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not self._listens:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = 1
         try:
             code = self._execute(source, filename, module, variables_fd)

@@ -18,7 +18,7 @@ from IPython.core.profiledir import ProfileDir
 from traitlets import Type, Unicode
 from traitlets.config import Config
 
-from container_magic.process.channel import Channel
+from container_magic.process.channel import open_and_close
 from container_magic.process.contained_shell import BACKEND, Compiler, Contained, Exit, Hook, Publisher, refuse_nesting
 from container_magic.process.slot import new_slot
 
@@ -50,26 +50,37 @@ class ContainShell(Contained):
         """Nothing: this interpreter is the environment's own."""
 
     def forget_results(self) -> None:
-        """Leave no trace of a rehearsal in ``In``, ``Out`` and ``_``: it was no cell of the user's."""
-        for name in [name for name in self.user_ns if name.startswith("_") and name[1:].isdigit()]:
+        """Leave no trace of a rehearsal in ``In``, ``Out``, ``_`` and ``_i``: it was no cell of the user's."""
+        for name in [name for name in self.user_ns if name.startswith("_") and name[1:].removeprefix("i").isdigit()]:
             del self.user_ns[name]
-        hook = self.displayhook
+        hook, history = self.displayhook, self.history_manager
         hook._ = hook.__ = hook.___ = ""
-        self.user_ns.update({"_": "", "__": "", "___": ""})
+        self.user_ns.update(dict.fromkeys(("_", "__", "___", "_i", "_ii", "_iii"), ""))
         self.user_ns["_oh"].clear()
+        history.input_hist_parsed[:] = history.input_hist_raw[:] = [""]
+        history.db_input_cache.clear()
+        history._i00 = history._i = history._ii = history._iii = ""
+        self.execution_count = 1
 
-    def attach(self, channel_fd: int) -> Channel:
-        """Show things on this channel, and ask there for input."""
+    def touch(self, filename: str, module: types.ModuleType) -> None:
+        """Run an empty cell as one of the user's, and open a channel, for the pages that this writes to."""
+        open_and_close()
+        self.rehearses = True
+        try:
+            self.run(b"1", filename, module)
+        finally:
+            self.rehearses = False
         self.forget_results()
-        return super().attach(channel_fd)
 
 
 def _warm_up(shell: ContainShell) -> None:
     """Load now what shows values and tracebacks, half a second that no cell should pay; leave no trace of it."""
     with new_slot() as slot:
         shell.owned_by(slot)
+        shell.rehearses = True
         for _ in range(_REHEARSALS):
             shell.run(b"pass\n1", "<cell>", shell.user_module)
+        shell.rehearses = False
         shell.run(b"1 / 0", "<cell>", shell.user_module)
     shell.forget_results()
 

@@ -48,10 +48,13 @@ class KernelShell:
         self._channel = Channel(channel_fd)
         return self._channel
 
+    def touch(self, filename: str, module: types.ModuleType) -> None:
+        """Do nothing: a kernel is started once, and is not waited for in milliseconds."""
+
     def run(self, source: bytes, filename: str, module: types.ModuleType) -> int:  # noqa: ARG002 - the shells' way
         """Run the kernel that ``source`` orders, until it is shut down."""
         if self._channel is None:
-            return 0  # the rehearsal
+            return 0  # nobody could be told where it listens
         order = json.loads(source)
         # 1: it is nobody's child, says nothing on standard output, and watches no parent
         app: Any = IPKernelApp.instance(parent_handle=1)

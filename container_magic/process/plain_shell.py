@@ -12,7 +12,7 @@ import types
 import warnings
 from typing import Any
 
-from container_magic.process.channel import Channel
+from container_magic.process.channel import Channel, open_and_close
 from container_magic.process.formats import bundle_of, open_figures
 from container_magic.process.slot import set_line
 
@@ -39,6 +39,11 @@ class PlainShell:
         builtins.display = self.display  # type: ignore[attr-defined]
         builtins.clear_output = self.clear_output  # type: ignore[attr-defined]
         return self._channel
+
+    def touch(self, filename: str, module: types.ModuleType) -> None:
+        """Run an empty cell and open a channel, for the pages that this writes to."""
+        open_and_close()
+        self.run(b"1", filename, module)
 
     def display(
         self,

@@ -308,6 +308,16 @@ import os, sys, threading
     ]
 
 
+def test_cell_is_the_first_of_its_shell(kernel):
+    """The rehearsals before it have left no inputs, no results, no count and no names."""
+    code = """
+own = [name for name in dir() if name.startswith("_") and not name.startswith("__")]
+print(In[:-1], Out, (_, __, _i, _ii), get_ipython().execution_count, *own)
+"""
+    shown = "[''] {} ('', '', '', '') 2 _ _dh _i _i1 _ih _ii _iii _oh\n"
+    assert kernel.run(f"{RUN}\n{code}").text("stdout") == shown
+
+
 def test_forked_child_shows_as_text(kernel):
     """The channel is the parent's: a child's display is printed, and the parent's goes on."""
     code = "import os\nif os.fork() == 0:\n    display('child')\n    os._exit(0)\nos.wait()\ndisplay('parent')"
