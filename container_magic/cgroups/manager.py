@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Protocol
 
 from container_magic.deferred import dataclass
@@ -35,6 +37,16 @@ class MemoryUse:
     """Without files that were cached and not looked at again: what Docker's ``stats`` shows."""
     held_bytes: int
     """Without any cached file, with what is swapped out: what the kernel cannot take back."""
+
+
+@contextlib.contextmanager
+def nothing_half_made(manager: CgroupManager) -> Iterator[None]:
+    """Delete what ``manager`` has made when what is done here fails."""
+    try:
+        yield
+    except BaseException:
+        manager.delete()
+        raise
 
 
 class CgroupManager(Protocol):

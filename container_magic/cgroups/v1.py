@@ -8,7 +8,7 @@ import select
 from collections.abc import Mapping, Set
 
 from container_magic.cgroups import devices, files
-from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, Sample
+from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, Sample, nothing_half_made
 from container_magic.cgroups.settings import Setting, v1_settings
 from container_magic.errors import ContainError, HostError
 from container_magic.events import Usage
@@ -52,7 +52,7 @@ class V1Manager:
         """
         had = set(self._groups)
         entered = set(self._groups.values())
-        try:
+        with nothing_half_made(self):
             self._make_groups()
             new = self._groups.keys() - had
             if "cpuset" in new:
@@ -64,9 +64,6 @@ class V1Manager:
                 # move through cgroup.procs does: an RCU grace period per hierarchy (kernel/cgroup/cgroup-v1.c)
                 self._entries.append(files.open_write(fd, "tasks"))
             self._open_figures(new)
-        except BaseException:
-            self.delete()
-            raise
 
     def create(self, resources: Resources) -> None:
         """Make the groups, unless they were prepared, and set the limits; nothing stays behind when it raises.
@@ -75,12 +72,9 @@ class V1Manager:
             HostError: A group cannot be made, or the kernel refuses a limit.
         """
         self.prepare()
-        try:
+        with nothing_half_made(self):
             for setting in v1_settings(resources, self._has_memory_file_or_weight):
                 self._apply(setting)
-        except BaseException:
-            self.delete()
-            raise
 
     def _make_groups(self) -> None:
         for controller in [name for name in self._bases if name not in self._groups]:

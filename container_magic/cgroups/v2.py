@@ -10,7 +10,7 @@ import os
 import select
 
 from container_magic.cgroups import devices, files
-from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, Sample
+from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, Sample, nothing_half_made
 from container_magic.cgroups.settings import v2_settings
 from container_magic.events import Usage
 from container_magic.spec import Resources
@@ -43,7 +43,7 @@ class V2Manager:
         Raises:
             HostError: A group cannot be made.
         """
-        try:
+        with nothing_half_made(self):
             files.make(self._base, self._name)
             self._made = True
             outer = self._outer = files.open_dir(self._base, self._name)
@@ -55,9 +55,6 @@ class V2Manager:
             for name in ("cpu.stat", "memory.current", "memory.events", "pids.peak", "io.stat"):
                 self._open[name] = files.open_read(outer, name)
             self._open["memory.peak"] = _open_peak(outer)
-        except BaseException:
-            self.delete()
-            raise
 
     def create(self, resources: Resources) -> None:
         """Make both groups, unless they were prepared, and set the limits; nothing stays behind when it raises.
@@ -69,12 +66,9 @@ class V2Manager:
             self.prepare()
         outer = self._outer
         assert outer is not None
-        try:
+        with nothing_half_made(self):
             for setting in v2_settings(resources, lambda file: files.exists(outer, file)):
                 files.write(outer, setting.file, setting.text)
-        except BaseException:
-            self.delete()
-            raise
 
     def entry_fds(self) -> tuple[int, ...]:
         """Return the descriptor of the inner group's ``cgroup.procs``."""

@@ -50,10 +50,10 @@ class Seat:
         """Whether a request has come already."""
         return bool(select.select([self.channel], [], [], 0)[0])
 
-    def await_request(self, wakeup: int | None = None) -> Request | None:
+    def await_request(self, wakeup: int) -> Request | None:
         """Wait for the request; None when nobody can make one any more, or ``wakeup`` tells that the zygote died."""
         with self.channel:
-            if wakeup is not None and wakeup in select.select([self.channel.fileno(), wakeup], [], [])[0]:
+            if wakeup in select.select([self.channel.fileno(), wakeup], [], [])[0]:
                 return None
             message, fds, _, _ = socket.recv_fds(self.channel, MAX_REQUEST_BYTES, _MAX_FDS)
         if not message:

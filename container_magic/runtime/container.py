@@ -14,7 +14,7 @@ from typing import Any
 from container_magic.cgroups import CgroupManager
 from container_magic.cgroups.none import NoCgroupManager
 from container_magic.errors import ContainError, InternalError, OptionError, StateError
-from container_magic.events import Created, Deleted, Exited, Failed, Started, to_dict
+from container_magic.events import Created, Deleted, Exited, Failed, Started
 from container_magic.plan import Plan
 from container_magic.process import handshake
 from container_magic.process.interpreter import main_path
@@ -127,18 +127,10 @@ class Container:
             self._connection.send(self._created())
         self._write_state("created")
         self._cgroup.begin()  # whoever waits in there sleeps
-        if self.waited and self._cloner is None:
-            self._rehearse()
 
     def _starts_alone(self) -> bool:
         """Whether this process has nothing to look at or to make before the code may run."""
         return not self._trees.fds and self._layers is None and not self._plan.spec.process.session
-
-    def _rehearse(self) -> None:
-        """Do once what the client will wait for: this process has cloned, and every page of it is one to copy."""
-        gauge = Gauge(self._cgroup, self._init.pid)
-        gauge.settle()
-        handshake.frame(to_dict(Exited(exit_code=0, usage=gauge.usage())))
 
     def _let_go(self) -> None:
         """Copy the mounts, and hand the child its plan."""

@@ -211,7 +211,9 @@ class TestInterrupt:
     def test_interrupt_reaches_another_user(self):
         """Code that runs as a user of its own hears Ctrl-C as any other: KeyboardInterrupt, and no kill."""
         code = (
-            "import time\ntry:\n    print('started')\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('heard')"
+            # in one write: an interrupt may come as soon as the word is out
+            "import time\ntry:\n    print('started\\n', end='')\n    time.sleep(30)\n"
+            "except KeyboardInterrupt:\n    print('heard')"
         )
         with open_run(request_for(code, {"user": "65534", "net": "none"})) as running:
             builder = ReportBuilder()
