@@ -12,7 +12,7 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from container_magic.linux import constants as c
@@ -55,6 +55,12 @@ _COMMON = {
     "mount_setattr": 442,
 }
 _SIGCHLD = int(signal.SIGCHLD)
+_SIGSET_BYTES = 128  # sigset_t, glibc's and musl's
+# struct signalfd_siginfo: signal, errno, code, pid, and what is of no use here (signalfd(2))
+_SIGNAL = struct.Struct("=IiiI")
+_SIGNAL_BYTES = 128
+_MOST_SIGNALS = 8
+_SI_USER = 0  # sent by kill(2): the kernel has filled in who it was, which nobody can pretend (sigqueue(3))
 Call = tuple[Callable[..., None], tuple[Any, ...]]
 """Something to be done: a function and its arguments."""
 _NR = {**_COMMON, **_NUMBERS.get(os.uname().machine, {})}
@@ -249,6 +255,24 @@ def kill_process(pidfd: int) -> None:
     """End a process (pidfd_send_signal(2)); one that is gone is fine."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def signal_fd(numbers: Iterable[int]) -> int:
+    """Block these signals, and return a descriptor that they are read from instead (signalfd(2))."""
+    wanted = set(numbers)
+    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+    mask = sum(1 << (number - 1) for number in wanted).to_bytes(_SIGSET_BYTES, sys.byteorder)
+    fd = int(_libc.signalfd(-1, ctypes.c_char_p(mask), os.O_CLOEXEC))
+    if fd < 0:
+        _raise("signalfd", sorted(wanted))
+    return fd
+
+
+def read_signals(fd: int) -> list[tuple[int, int]]:
+    """Return the signals that have come, and from whom: a pid, or 0 if it was not kill(2) that sent one."""
+    data = os.read(fd, _MOST_SIGNALS * _SIGNAL_BYTES)
+    words = (_SIGNAL.unpack_from(data, at) for at in range(0, len(data), _SIGNAL_BYTES))
+    return [(number, pid if code == _SI_USER else 0) for number, _, code, pid in words]
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0) -> None:

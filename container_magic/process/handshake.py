@@ -16,6 +16,7 @@
       │ ── start ────────────▶│                          │                       │     code, stdin, stdout, stderr
       │                       │ ── START, descriptors ──────────────────────────▶│     the same, perhaps more
       │ ── interrupt, kill ──▶│ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
+      │                       │◀── LEAVING code, error ──│◀── farewell ──────────│     a signal, see ``init``
       │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
 
 Every message but the client's frames is one SOCK_SEQPACKET datagram whose first byte is its kind. Init and payload
@@ -48,6 +49,7 @@ READY = b"R"
 START = b"S"
 SIGNAL = b"K"
 FAILED = b"F"
+LEAVING = b"V"
 EXITED = b"E"
 # between a client and its zygote
 SPARE = b"P"
@@ -55,6 +57,8 @@ USED = b"U"
 
 MAX_MESSAGE_BYTES = 192 * 1024
 _LENGTH = struct.Struct("=I")
+_SCM_CREDENTIALS = 2  # sys/socket.h; not in Python's module before 3.12
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 # room for the largest, taken once: so much is asked of the kernel each time, and given back
 _inbox = bytearray(MAX_MESSAGE_BYTES)
@@ -63,6 +67,20 @@ _inbox = bytearray(MAX_MESSAGE_BYTES)
 def pair() -> tuple[socket.socket, socket.socket]:
     """Return two ends of a message socket; neither survives an exec."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def expect_sender(end: socket.socket) -> None:
+    """Have the kernel tell with each message to ``end`` whose it is (SO_PASSCRED, unix(7))."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+
+def receive_with_sender(end: socket.socket) -> tuple[bytes, int]:
+    """Return the next message and its sender's pid, 0 when the kernel does not say."""
+    message, told, _, _ = end.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size))
+    for level, kind, data in told:
+        if (level, kind) == (socket.SOL_SOCKET, _SCM_CREDENTIALS) and len(data) == _CREDENTIALS.size:
+            return message, int(_CREDENTIALS.unpack(data)[0])
+    return message, 0
 
 
 def receive(end: socket.socket) -> bytes:

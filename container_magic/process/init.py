@@ -1,11 +1,15 @@
 """Process 1 of a container: reaps, forwards signals, reports how the payload ended, and takes the rest with it.
 
-It holds one descriptor, its socket to the supervisor, and is not dumpable, so that nothing inside can look into it;
-signals from inside do not reach it, because a pid namespace's init only gets those that it has a handler for.
+It holds two descriptors, its socket to the supervisor and one that it reads signals from, and is not dumpable, so that
+nothing inside can look into it. Signals from inside do not reach it, because a pid namespace's init only gets those
+that it has a handler for or blocks, and of those it listens to two: a payload that is about to exit says so with
+``FAREWELLS``. To free the memory of an interpreter takes the kernel a millisecond, which nobody has to wait for. What
+it says is no more than exit(2) would say: the kernel tells whose signal it is, and who has sent one is killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import select
@@ -17,9 +21,11 @@ from typing import NoReturn
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
 from container_magic.process import handshake
-from container_magic.process.slot import read_error
+from container_magic.process.slot import is_leaving, read_error
 
 _SYNC_FD = 3
+FAREWELLS = (signal.SIGRTMAX - 1, signal.SIGRTMAX)
+"""From the payload, which has said so in the slot: it exits now, with code 0 or 1."""
 EXIT = struct.Struct("=ii?")
 """Exit code, signal, and whether no other process was left."""
 
@@ -27,14 +33,12 @@ EXIT = struct.Struct("=ii?")
 def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoReturn:
     """Watch over ``payload_pid`` until it ends, report, and end; the kernel then ends all other processes."""
     syscalls.prctl(c.PR_SET_DUMPABLE, 0)
-    sync, wakeup = _keep_only_sync(sync)
+    sync = _keep_only_sync(sync)
+    signals = syscalls.signal_fd((signal.SIGCHLD, *FAREWELLS))
     capabilities.clear()
-    _rehearse(error_slot)
+    _rehearse(error_slot, signals)
     sync.send(handshake.READY)  # the code starts when init, too, has nothing left to be taken
-    status = _watch(sync, wakeup, payload_pid)
-    code, number = (os.waitstatus_to_exitcode(status), 0)
-    if code < 0:
-        code, number = 0, -code
+    code, number = _watch(sync, signals, payload_pid, error_slot)
     alone = _is_alone()
     sync.send(handshake.EXITED + EXIT.pack(code, number, alone) + read_error(error_slot))
     if alone:
@@ -44,8 +48,10 @@ def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoRetu
     os._exit(0)
 
 
-def _rehearse(error_slot: mmap.mmap) -> None:
+def _rehearse(error_slot: mmap.mmap, signals: int) -> None:
     """Write to the pages that the end will write to, while nobody waits for it."""
+    os.kill(os.getpid(), signal.SIGCHLD)
+    _farewell(signals, 0)
     _reap(0)
     handshake.EXITED + EXIT.pack(0, 0, _is_alone()) + read_error(error_slot)
 
@@ -59,33 +65,50 @@ def _is_alone() -> bool:
     return False
 
 
-def _keep_only_sync(sync: socket.socket) -> tuple[socket.socket, int]:
-    """Close everything but the socket to the supervisor and a wake-up pipe for SIGCHLD."""
+def _keep_only_sync(sync: socket.socket) -> socket.socket:
+    """Close everything but the socket to the supervisor."""
     os.dup2(sync.fileno(), _SYNC_FD)
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     syscalls.close_range(_SYNC_FD + 1)
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    return socket.socket(fileno=_SYNC_FD), reader
+    return socket.socket(fileno=_SYNC_FD)
 
 
-def _watch(sync: socket.socket, wakeup: int, payload_pid: int) -> int:
+def _watch(sync: socket.socket, signals: int, payload_pid: int, error_slot: mmap.mmap) -> tuple[int, int]:
+    """Wait for the payload's death; return its exit code, or the signal that has killed it."""
     poll = select.poll()
     poll.register(sync, select.POLLIN)
-    poll.register(wakeup, select.POLLIN)
+    poll.register(signals, select.POLLIN)
+    farewell: int | None = None
     while True:
         status = _reap(payload_pid)
         if status is not None:
-            return status
+            code = os.waitstatus_to_exitcode(status) if farewell is None else farewell
+            return (code, 0) if code >= 0 else (0, -code)
         for fd, _ in poll.poll():
-            if fd == wakeup:
-                os.read(wakeup, 512)
-            else:
+            if fd != signals:
                 _forward(sync.recv(64), payload_pid)
+            else:
+                said = _farewell(signals, payload_pid)
+                if said is not None and farewell is None and is_leaving(error_slot):
+                    farewell = said
+                    _see_off(sync, farewell, error_slot)
+
+
+def _farewell(signals: int, payload_pid: int) -> int | None:
+    """Read signals; return the exit code that the payload has told with one."""
+    for number, sender in syscalls.read_signals(signals):
+        if number in FAREWELLS and sender == payload_pid:
+            return FAREWELLS.index(number)
+    return None
+
+
+def _see_off(sync: socket.socket, code: int, error_slot: mmap.mmap) -> None:
+    """Kill whatever is left, so that it stays with what was said, and pass it on."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    sync.send(handshake.LEAVING + EXIT.pack(code, 0, False) + read_error(error_slot))
 
 
 def _reap(payload_pid: int) -> int | None:

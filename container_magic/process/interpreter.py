@@ -21,8 +21,9 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from container_magic.process.init import FAREWELLS
 from container_magic.process.shells import EXCHANGE, IPYTHON_SHELL, KERNEL_SHELL, LIVE_SHELL, PLAIN_SHELL
-from container_magic.process.slot import exit_code_of, leave_error, set_line
+from container_magic.process.slot import exit_code_of, leave_error, set_leaving, set_line
 
 if TYPE_CHECKING:
     from container_magic.process.channel import Channel
@@ -136,13 +137,13 @@ class Interpreter:
         sys.argv = list(self._process.args) or [""]
         if not self._listens:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = 1
+        code, pid = 1, os.getpid()
         try:
             code = self._execute(source, filename, module, variables_fd)
             if self._process.session and self._process.shell != "kernel" and self._channel is not None:
                 code = self._live_on(self._channel, code, module)
         finally:
-            _finish(code)
+            self._finish(code, pid)
 
     def _live_on(self, channel: Channel, code: int, module: types.ModuleType) -> int:
         """Run a session's next cells in the same module, until there is none or the code ends the interpreter."""
@@ -199,6 +200,30 @@ class Interpreter:
         except SystemExit as stop:
             self._stopped = True
             return _exit_code(stop)
+
+    def _finish(self, code: int, pid: int) -> NoReturn:
+        """End as the interpreter does: threads joined, exit handlers run, streams flushed; then without unwinding.
+
+        ``pid`` is the payload's: a fork of it may come here, too.
+        """
+        try:
+            # not imported here: its fork handler would cost every fork of the zygote half a millisecond
+            if "threading" in sys.modules:
+                sys.modules["threading"]._shutdown()
+            atexit._run_exitfuncs()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:
+                code = code or 120  # what CPython's finalisation says of a stream that cannot be flushed
+        if code in range(len(FAREWELLS)) and os.getpid() == pid:
+            set_leaving(self._slot)
+            os.sched_yield()  # what has run until now is accounted for
+            with contextlib.suppress(OSError):
+                os.kill(1, FAREWELLS[code])
+        os._exit(code)
 
 
 def _reseed() -> None:
@@ -346,20 +371,3 @@ def _describe(error: BaseException) -> tuple[str, str, list[str]]:
     if len(lines) > _MAX_LINES:
         lines = [*lines[: _MAX_LINES // 2], f"  [... {len(lines) - _MAX_LINES} lines ...]", *lines[-_MAX_LINES // 2 :]]
     return type(error).__name__, evalue, lines
-
-
-def _finish(code: int) -> NoReturn:
-    """End as the interpreter does: threads joined, exit handlers run, streams flushed; then without unwinding."""
-    try:
-        # not imported here: its fork handler would cost every fork of the zygote half a millisecond
-        if "threading" in sys.modules:
-            sys.modules["threading"]._shutdown()
-        atexit._run_exitfuncs()
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:
-            code = code or 120  # what CPython's finalisation says of a stream that cannot be flushed
-    os._exit(code)

@@ -14,9 +14,10 @@ import struct
 from collections.abc import Sequence
 
 SLOT_BYTES = 128 * 1024
-_HEAD = struct.Struct("=II")  # length of the error, line
-_LINE = struct.Struct("=I")
+_HEAD = struct.Struct("=III")  # length of the error, line, whether the payload leaves
+_WORD = struct.Struct("=I")
 _LINE_AT = 4
+_LEAVES_AT = 8
 _MAX_LINE_CHARACTERS = 2000
 _MAX_LINE_NUMBER = 10_000_000
 
@@ -55,7 +56,7 @@ def read_error(slot: mmap.mmap) -> bytes:
 
 
 def clear(slot: mmap.mmap) -> None:
-    """Forget error and line."""
+    """Forget all."""
     slot[: _HEAD.size] = bytes(_HEAD.size)
 
 
@@ -66,10 +67,21 @@ def exit_code_of(error: BaseException) -> int:
 
 def set_line(slot: mmap.mmap, line: int) -> None:
     """Say which line of the source the statement begins in that runs next."""
-    _LINE.pack_into(slot, _LINE_AT, line & 0xFFFFFFFF)
+    _WORD.pack_into(slot, _LINE_AT, line & 0xFFFFFFFF)
 
 
 def read_line(slot: mmap.mmap) -> int | None:
     """Return the line that the payload says it was at, from 1; None when it says none."""
-    line: int = _LINE.unpack_from(slot, _LINE_AT)[0]
+    line: int = _WORD.unpack_from(slot, _LINE_AT)[0]
     return line if 0 < line <= _MAX_LINE_NUMBER else None
+
+
+def set_leaving(slot: mmap.mmap) -> None:
+    """Say that the payload is about to exit: what is a farewell then was none before."""
+    _WORD.pack_into(slot, _LEAVES_AT, 1)
+
+
+def is_leaving(slot: mmap.mmap) -> bool:
+    """Return whether the payload says that it is about to exit."""
+    leaves: int = _WORD.unpack_from(slot, _LEAVES_AT)[0]
+    return leaves != 0

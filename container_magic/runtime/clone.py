@@ -113,6 +113,7 @@ def clone_child(
     """
     sync, init_sync = handshake.pair()
     start, payload_start = handshake.pair()
+    handshake.expect_sender(start)
     slot = new_slot() if slot_fd is None else mmap.mmap(slot_fd, SLOT_BYTES)
     taken_along = inheritance(pattern, network, init_sync, payload_start, slot, plan)
     pid = syscalls.clone(flags_of(network), cgroup_fd)

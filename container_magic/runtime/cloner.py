@@ -58,6 +58,7 @@ class Cloner:
         """
         sync, init_sync = handshake.pair()
         start, payload_start = handshake.pair()
+        handshake.expect_sender(start)
         slot = mmap.mmap(self._slot_fd, SLOT_BYTES)
         slot.madvise(mmap.MADV_REMOVE)  # whatever the one before has left there
         with init_sync, payload_start:

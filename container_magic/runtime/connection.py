@@ -51,6 +51,17 @@ class Order:
     begun: float | None = None
 
 
+def _is_ready(message: bytes) -> bool:
+    if message == handshake.LAYER:
+        return False
+    if message[:1] == handshake.FAILED:
+        text = message[1:].decode(errors="replace")
+        raise HostError(f"cannot make the container: {text}", hint=_hint(text))
+    if not message or message[:1] == handshake.EXITED:
+        raise InternalError("the container died while it was being made")
+    return message == handshake.READY
+
+
 class ClientGoneError(Exception):
     """The client closed its socket or died: nobody waits for this container."""
 
@@ -160,8 +171,11 @@ class Connection:
 
     def await_ready(
         self, start: socket.socket, sync: socket.socket, init_pidfd: int, seconds: float, *, layers: bool
-    ) -> None:
+    ) -> int:
         """Wait until init has shed its privileges and the payload waits for code; ``layers``: it sends those first.
+
+        Returns:
+            The payload's pid.
 
         Raises:
             HostError: A step of the set-up failed.
@@ -173,12 +187,19 @@ class Connection:
         for fd in (start, sync, self.socket, self.wakeup, init_pidfd):
             poll.register(fd, select.POLLIN)
         waiting = [sync, start]  # when init fails, the payload ends without a word
+        payload_pid = 0
         while waiting:
             ready = {fd for fd, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000)}
             if not ready:
                 raise InternalError(f"the container was not made within {seconds:g} s")
             for end in tuple(waiting):
-                if end.fileno() in ready and self._is_ready(end, layers=layers and end is sync):
+                if end.fileno() not in ready:
+                    continue
+                if end is start:
+                    message, payload_pid = handshake.receive_with_sender(end)
+                else:
+                    message = self._receive_layers(end) if layers else handshake.receive(end)
+                if _is_ready(message):
                     waiting.remove(end)
                     poll.unregister(end)
             if self.wakeup in ready:
@@ -187,6 +208,7 @@ class Connection:
                 self._take_order()
             if init_pidfd in ready and waiting:
                 raise InternalError("the container's init died while it was being made")
+        return payload_pid
 
     def _take_order(self) -> None:
         for frame in self.receive():
@@ -204,17 +226,6 @@ class Connection:
         """Return the frames that have come behind the ``start``: nobody could obey them yet."""
         kept, self._kept = self._kept, []
         return kept
-
-    def _is_ready(self, end: socket.socket, *, layers: bool) -> bool:
-        message = handshake.receive(end) if not layers else self._receive_layers(end)
-        if message == handshake.LAYER:
-            return False
-        if message[:1] == handshake.FAILED:
-            text = message[1:].decode(errors="replace")
-            raise HostError(f"cannot make the container: {text}", hint=_hint(text))
-        if not message or message[:1] == handshake.EXITED:
-            raise InternalError("the container died while it was being made")
-        return message == handshake.READY
 
     def _receive_layers(self, end: socket.socket) -> bytes:
         message, fds, _, _ = socket.recv_fds(end, handshake.MAX_MESSAGE_BYTES, 1)

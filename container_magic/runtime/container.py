@@ -76,6 +76,7 @@ class Container:
         self.waited = False
         """Whether it was in ``created`` before it was asked for."""
         self._running = False  # started, and not reaped
+        self._payload_pid = 0
 
     @property
     def _init(self) -> Child:
@@ -115,7 +116,9 @@ class Container:
         self._let_in()
         init = self._init
         layers = self._plan.spec.shows_changes
-        self._connection.await_ready(init.start, init.sync, init.pidfd, _SETUP_SECONDS, layers=layers)
+        self._payload_pid = self._connection.await_ready(
+            init.start, init.sync, init.pidfd, _SETUP_SECONDS, layers=layers
+        )
         if self._connection.layers_fd is not None:
             self._layers = Layers(self._connection.layers_fd, self._plan.lowers, self._work_place())
             self._connection.layers_fd = None
@@ -227,6 +230,7 @@ class Container:
             init.sync,
             init.pidfd,
             memory_bytes,
+            payload_pid=self._payload_pid,
             run=self._run,
             slot=init.slot if plan.spec.process.shell != "script" else None,
             shortages=Shortages(gauge, init.pid, plan.spec.root.disk_bytes),

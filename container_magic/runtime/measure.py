@@ -81,15 +81,21 @@ class Gauge:
         """Reap the dead init and keep what the kernel says of it."""
         self._aftermath = reap(pid)
 
-    def settle(self) -> bool:
-        """Take the last figures of a container of which only init is left; False where they need its death."""
-        self._last = self._cgroup.sample()
-        if self._last.cpu_seconds is None:
-            self._last = None
+    def settle(self, leaving_pid: int | None = None) -> bool:
+        """Take the last figures of a container of which only init is left; False where they need a death.
+
+        ``leaving_pid`` is the payload that is about to exit: what it has used is not init's before that waits for it.
+        """
+        pids = [self._init_pid] if leaving_pid is None else [self._init_pid, leaving_pid]
+        if leaving_pid is not None and self.tasks() > len(pids):
             return False
-        counters = _keyed(f"/proc/{self._init_pid}/io")
-        self._aftermath = _with_io(counters)
-        return bool(counters)
+        last = self._cgroup.sample()
+        counters = [_keyed(f"/proc/{pid}/io") for pid in pids]
+        if last.cpu_seconds is None or not all(counters):
+            return False
+        self._last = last
+        self._aftermath = _with_io({key: sum(each[key] for each in counters) for key in counters[0]})
+        return True
 
     def oom_kills(self) -> int:
         """Return how many processes the kernel has killed because the container's memory ran out."""

@@ -47,6 +47,7 @@ class Watcher:
         sync: socket.socket,
         init_pidfd: int,
         watched_memory_bytes: int | None,
+        payload_pid: int = 0,
         run: int = 0,
         slot: mmap.mmap | None = None,
         shortages: Shortages | None = None,
@@ -57,6 +58,7 @@ class Watcher:
         self._high_seen = False
         self._shortages = shortages
         self._control = control
+        self._payload_pid = payload_pid
         self._run = run
         self._slot = slot
         self._watch = watch
@@ -76,15 +78,15 @@ class Watcher:
         self._next_cpu_check = 0.0
         self._wall_seconds = 0.0
         self._exit: tuple[int, int, bytes] | None = None
-        self._alone = False
+        self._alone = self._leaving = False
         self._alive = False
 
     def run(self, begun: float, settled: Callable[[], None] | None = None) -> bool:
         """Wait for the end; ``begun`` is when the code was started, ``settled`` is called if it runs for a while.
 
         Returns:
-            Whether init is dead and waits to be reaped; else it is the last process, about to end, and the figures are
-            complete: nobody has to wait until its namespaces are taken down.
+            Whether init is dead and waits to be reaped; else it is the last process, or the payload is about to exit,
+            and the figures are complete: nobody has to wait until memory is freed and namespaces are taken down.
 
         Raises:
             ClientGoneError: The client's end is closed.
@@ -111,6 +113,10 @@ class Watcher:
             ready = {fd for fd, _ in poll.poll(max(0.0, timeout) * 1000 + 0.5)}
             if self._sync.fileno() in ready and not self.read_exit():
                 poll.unregister(self._sync)
+            if self._leaving and self._gauge.settle(self._payload_pid):
+                self._alive = True
+                return False
+            self._leaving = False  # init tells more when it is dead
             if self._alone:
                 if self._gauge.settle():
                     self._alive = True
@@ -264,9 +270,10 @@ class Watcher:
             message = handshake.receive(self._sync)
         except OSError:
             return False
-        if message[:1] == handshake.EXITED and len(message) >= 1 + EXIT.size:
+        if message[:1] in (handshake.EXITED, handshake.LEAVING) and len(message) >= 1 + EXIT.size:
             code, number, self._alone = EXIT.unpack_from(message, 1)
-            self._wall_seconds = time.monotonic() - self._begun
+            self._leaving = message[:1] == handshake.LEAVING
+            self._wall_seconds = self._wall_seconds or time.monotonic() - self._begun
             self._exit = (code, number, message[1 + EXIT.size :])
         return bool(message)
 

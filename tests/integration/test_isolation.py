@@ -719,12 +719,13 @@ class TestInit:
             with pytest.raises(PermissionError):
                 (init / "environ").read_bytes()
 
-    def test_init_holds_only_its_pipes(self, live):
-        """Init's descriptors: /dev/null three times, its socket, its wake-up pipe."""
+    def test_init_holds_only_what_it_waits_on(self, live):
+        """Init's descriptors: /dev/null three times, its socket, and what it reads signals from."""
         running = live("import time; time.sleep(10)")
 
-        targets = [os.readlink(entry) for entry in Path(f"/proc/{running.created.pid}/fd").iterdir()]
-        assert sorted(target.partition(":")[0] for target in targets) == ["/dev/null"] * 3 + ["pipe", "pipe", "socket"]
+        targets = sorted(os.readlink(entry) for entry in Path(f"/proc/{running.created.pid}/fd").iterdir())
+        assert targets[:-1] == ["/dev/null"] * 3 + ["anon_inode:[signalfd]"]
+        assert targets[-1].startswith("socket:")
 
     def test_interpreter_cannot_be_overwritten(self, inside):
         """/proc/self/exe and every file mapped from the host refuse writing (CVE-2019-5736)."""
