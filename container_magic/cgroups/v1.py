@@ -37,6 +37,8 @@ class V1Manager:
         self._open: dict[str, int | None] = {}  # file -> descriptor that is read again and again
         self._cpu_start: tuple[int, int, int, int] = (0, 0, 0, 0)
         self._io_start: devices.Counters | None = None
+        self._io_is_counted = False  # for anybody
+        self._memory_limit_bytes: int | None = None
         self._alarm: int | None = None
         self.require(controllers)
 
@@ -75,6 +77,8 @@ class V1Manager:
         with nothing_half_made(self):
             for setting in v1_settings(resources, self._has_memory_file_or_weight):
                 self._apply(setting)
+            if "memory" in self._groups:
+                self._memory_limit_bytes = files.number(files.read(self._groups["memory"], "memory.limit_in_bytes"))
 
     def _make_groups(self) -> None:
         for controller in [name for name in self._bases if name not in self._groups]:
@@ -116,7 +120,7 @@ class V1Manager:
             ("cpuacct", ("cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys")),
             ("cpu", ("cpu.stat",)),
             ("memory", ("memory.usage_in_bytes", "memory.oom_control", "memory.max_usage_in_bytes")),
-            ("pids", ("pids.peak",)),  # the v1 hierarchy has it since Linux 6.1 too
+            ("pids", ("pids.current", "pids.peak")),  # the v1 hierarchy has the peak since Linux 6.1 too
             ("blkio", (_IO_FILE,)),
         ):
             if controller in controllers:
@@ -135,6 +139,8 @@ class V1Manager:
         """Take the baseline; the memory peak is reset to the present usage."""
         self.restart_peak()
         self._cpu_start = self._cpu_counters()
+        if "blkio" in self._groups:
+            self._io_is_counted = ":" in files.read(self._bases["blkio"], _IO_FILE)
         self._io_start = self._io_counters()
 
     def restart_peak(self) -> bool:
@@ -163,7 +169,7 @@ class V1Manager:
         if "blkio" not in self._groups:
             return None
         text = self._text(_IO_FILE)
-        if ":" not in text and ":" not in files.read(self._bases["blkio"], _IO_FILE):
+        if ":" not in text and not self._io_is_counted:
             return None
         return devices.v1_counters(text)
 
@@ -217,8 +223,7 @@ class V1Manager:
 
     def tasks(self) -> int | None:
         """Return how many tasks there are now."""
-        group = self._groups.get("pids")
-        return None if group is None else files.number(files.read(group, "pids.current"))
+        return files.number(self._text("pids.current"))
 
     def tasks_refused(self) -> int | None:
         """Return how often a fork was refused (``pids.events``, since Linux 4.8)."""
@@ -242,16 +247,12 @@ class V1Manager:
             cpu_system_seconds=total - user if has_cpu else None,
             throttled_seconds=throttled if self._open.get("cpu.stat") is not None else None,
             memory_peak_bytes=files.number(self._text("memory.max_usage_in_bytes")),
-            memory_limit_bytes=self._memory_limit(),
+            memory_limit_bytes=self._memory_limit_bytes,
             pids_peak=files.number(self._text("pids.peak")),
             io_read_bytes=None if read is None else read - read_before,
             io_write_bytes=None if written is None else written - written_before,
             io_devices=None if io is None else devices.busiest(io, io_before),
         )
-
-    def _memory_limit(self) -> int | None:
-        group = self._groups.get("memory")
-        return None if group is None else files.number(files.read(group, "memory.limit_in_bytes"))
 
     def close(self) -> None:
         """Close all descriptors that the manager opened; the groups stay."""

@@ -33,6 +33,7 @@ class V2Manager:
         self._cpu_start: dict[str, int] = {}
         self._io_start: devices.Counters = {}
         self._alarm: int | None = None
+        self._memory_limit_bytes: int | None = None
 
     def require(self, controllers: tuple[str, ...]) -> None:
         """Do nothing: one group is all controllers'."""
@@ -52,7 +53,7 @@ class V2Manager:
             files.make(outer, PAYLOAD)
             self._inner = files.open_dir(outer, PAYLOAD)
             self._entry = files.open_write(self._inner, "cgroup.procs")
-            for name in ("cpu.stat", "memory.current", "memory.events", "pids.peak", "io.stat"):
+            for name in ("cpu.stat", "memory.current", "memory.events", "pids.current", "pids.peak", "io.stat"):
                 self._open[name] = files.open_read(outer, name)
             self._open["memory.peak"] = _open_peak(outer)
 
@@ -69,6 +70,7 @@ class V2Manager:
         with nothing_half_made(self):
             for setting in v2_settings(resources, lambda file: files.exists(outer, file)):
                 files.write(outer, setting.file, setting.text)
+            self._memory_limit_bytes = files.number(files.read(outer, "memory.max"))
 
     def entry_fds(self) -> tuple[int, ...]:
         """Return the descriptor of the inner group's ``cgroup.procs``."""
@@ -144,7 +146,7 @@ class V2Manager:
 
     def tasks(self) -> int | None:
         """Return how many tasks there are now."""
-        return None if self._outer is None else files.number(files.read(self._outer, "pids.current"))
+        return files.number(self._text("pids.current"))
 
     def tasks_refused(self) -> int | None:
         """Return how often a fork was refused (``pids.events``; the inner group has no limit of its own)."""
@@ -156,14 +158,13 @@ class V2Manager:
         has_io = self._open.get("io.stat") is not None
         io = self._io_counters()
         (read, written), (read_before, written_before) = devices.total(io), devices.total(self._io_start)
-        limit = "" if self._outer is None else files.read(self._outer, "memory.max")
         return Usage(
             cpu_seconds=self._cpu_since_start(cpu, "usage_usec"),
             cpu_user_seconds=self._cpu_since_start(cpu, "user_usec"),
             cpu_system_seconds=self._cpu_since_start(cpu, "system_usec"),
             throttled_seconds=self._cpu_since_start(cpu, "throttled_usec"),
             memory_peak_bytes=files.number(self._text("memory.peak")),
-            memory_limit_bytes=files.number(limit),
+            memory_limit_bytes=self._memory_limit_bytes,
             pids_peak=files.number(self._text("pids.peak")),
             io_read_bytes=read - read_before if has_io else None,
             io_write_bytes=written - written_before if has_io else None,

@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
@@ -24,6 +24,9 @@ from container_magic.process import handshake, init, payload
 from container_magic.process.confine import confine, give_up_gains, join
 from container_magic.process.inheritance import Inheritance, fail, keep_only
 from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, Operation, calls_of, operations_of
+
+if TYPE_CHECKING:
+    from container_magic.plan import Plan
 
 _MAX_FDS = 250
 _USER_SYSCTLS = {"max_user_namespaces": b"0", "max_inotify_instances": b"32", "max_inotify_watches": b"8192"}
@@ -141,7 +144,7 @@ class _Setup:
     def read_a_plan_like_it(self) -> None:
         """Read one now: the pages that this writes to are this process's own when the plan comes."""
         if self.own.plan is None:
-            handshake.read_plan(self.own.likely_plan)
+            self._operations_of(handshake.read_plan(self.own.likely_plan), "")
 
     def wait_for_the_plan(self) -> None:
         message, fds, _, _ = socket.recv_fds(self.own.sync, 128, _MAX_FDS)
@@ -153,14 +156,19 @@ class _Setup:
                 socket.send_fds(self.word, [message], [plan_fd])
         self.plan = self.own.plan or handshake.load_plan(plan_fd)
         os.close(plan_fd)
-        self.hostname, files = self.plan.names_of(message[1:].decode())
+        self.operations = self._operations_of(self.plan, message[1:].decode())
+
+    def _operations_of(self, plan: Plan, container_id: str) -> tuple[Operation, ...]:
+        self.hostname, files = plan.names_of(container_id)
         self.files = Files(texts=files)
-        self.operations = self.own.operations or tuple(operations_of(self.plan.spec, self.own.lowers, files))
+        return self.own.operations or tuple(operations_of(plan.spec, self.own.lowers, files))
 
     def join_the_cgroup(self) -> None:
         message, self.entry_fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
         if message != handshake.ENTER:
             os._exit(1)
+        if not self.later:
+            self._tell_the_payload()  # now: both can join at the same time
         join(self.entry_fds)
 
     def lay_the_layers(self) -> None:
@@ -197,12 +205,16 @@ class _Setup:
             os.makedirs(path, exist_ok=True)
 
     def tell_the_payload(self) -> None:
+        if self.later:
+            self._tell_the_payload()
+        for end in (self.word.detach(), *self.entry_fds):
+            os.close(end)
+
+    def _tell_the_payload(self) -> None:
         """Let it join the cgroup and confine itself: the root is what it will see."""
         self.user = payload.resolve_user(self.plan.spec.process.user)
         with contextlib.suppress(OSError):
             socket.send_fds(self.word, [handshake.ENTER + payload.USER.pack(*self.user)], self.entry_fds)
-        for end in (self.word.detach(), *self.entry_fds):
-            os.close(end)
 
 
 _AHEAD = (

@@ -37,7 +37,14 @@ def join(entry_fds: Sequence[int]) -> None:
 
 
 def give_up_gains(own: Inheritance) -> None:
-    """Let no exec of this process and of its children gain anything; what it may do now, it may still do."""
+    """Let this process and its children hold little for the user, and no exec of theirs gain anything.
+
+    What it may do now, it may still do.
+    """
+    for number, most in _RLIMITS:
+        _, hard = resource.getrlimit(number)
+        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(number, (value, value))
     capabilities.drop_bounding_set(own.last_capability)
     syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
 
@@ -54,10 +61,6 @@ def confine(own: Inheritance, plan: Plan) -> Iterator[str]:
 
 
 def _set_resource_limits(plan: Plan) -> None:
-    for number, most in _RLIMITS:
-        _, hard = resource.getrlimit(number)
-        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(number, (value, value))
     if plan.substitutes.pids is not None:
         resource.setrlimit(resource.RLIMIT_NPROC, (plan.substitutes.pids, plan.substitutes.pids))
     if plan.substitutes.affinity:

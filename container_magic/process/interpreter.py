@@ -304,6 +304,15 @@ def forget_ourselves() -> None:
     sys.path[:] = ["", *(entry for entry in sys.path if entry and not entry.startswith("/.container_magic"))]
 
 
+def rehearse_forgetting() -> None:
+    """Forget and remember: when it is for good, the pages that this writes to are written to."""
+    path = list(sys.path)
+    forget_ourselves()
+    sys.modules.update(_ours)
+    _ours.clear()
+    sys.path[:] = path
+
+
 def main_path(argv: Sequence[str]) -> str:
     """Return the file that holds the source of a main module which other processes may have to import."""
     name = argv[0] if argv else ""

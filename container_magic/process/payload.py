@@ -19,7 +19,7 @@ from container_magic.linux import constants as c
 from container_magic.process import handshake
 from container_magic.process.confine import confine, join
 from container_magic.process.inheritance import Inheritance, fail, keep_only
-from container_magic.process.interpreter import Interpreter
+from container_magic.process.interpreter import Interpreter, rehearse_forgetting
 from container_magic.process.shells import PLAIN_SHELL
 from container_magic.process.slot import leave_error
 from container_magic.rootfs.accounts import look_up
@@ -48,6 +48,8 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         touched = _touch(own.plan, error_slot)
         if own.plan is None:
             handshake.read_plan(own.likely_plan)
+            rehearse_forgetting()
+        os.setsid()
         step = "plan"
         plan = own.plan or _await_plan(word)
         process = plan.spec.process
@@ -63,11 +65,10 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         start = _keep_only_start(start)
         for name in confine(own, plan):
             step = name
-        step = "working directory"
-        os.setsid()
         step = "privileges"
         _prefer_as_oom_victim()
         _shed(user)
+        step = "working directory"
         os.chdir(process.cwd)
         step = "interpreter"
         if cell is not None and not _opens_nothing(process):

@@ -123,13 +123,15 @@ class Container:
             self._layers = Layers(self._connection.layers_fd, self._plan.lowers, self._work_place())
             self._connection.layers_fd = None
         self._mark("setup")
+        self._cgroup.begin()  # whoever waits in there sleeps
         self.waited = not self._connection.asked()
-        if self.waited and self._starts_alone():
+        if not self.waited:  # the code first, then the news
+            return
+        if self._starts_alone():
             self._connection.send_with(self._created(), self._init.start)
         else:
             self._connection.send(self._created())
         self._write_state("created")
-        self._cgroup.begin()  # whoever waits in there sleeps
 
     def _starts_alone(self) -> bool:
         """Whether this process has nothing to look at or to make before the code may run."""
@@ -192,15 +194,20 @@ class Container:
         if order.begun is not None:
             self._begun = order.begun
             return
-        # first the news, then the deed: the payload may take this CPU from the supervisor as soon as it can run
-        self._connection.send(Started(start="warm" if self.waited else "cold"))
+        if self.waited:
+            # first the news, then the deed: the payload may take this CPU from the supervisor as soon as it can run
+            self._connection.send(Started(start="warm"))
         self._begun = time.monotonic()
         try:
             handshake.send_start(self._init.start, order.fds)
         except OSError as error:
+            self._running = self.waited  # else nobody has heard of a start
             raise InternalError("the container died before it was started") from error
         for fd in order.fds:
             os.close(fd)
+        if not self.waited:
+            self._connection.send(self._created(), Started(start="cold"))
+            self._write_state("created")
 
     def _created(self) -> Created:
         return Created(
