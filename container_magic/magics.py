@@ -209,7 +209,7 @@ def _stream(
                 builder.add(event)
                 if isinstance(event, Output):
                     streams.write(event)
-                    idle.flush_soon()
+                    idle.flush_soon(event)
                 elif isinstance(event, Displayed):
                     page.show(event)
                 elif isinstance(event, Cleared):

@@ -9,7 +9,7 @@ from container_magic.events import Downgrade, Limit
 from container_magic.linux.userns import IdMapping
 from container_magic.rootfs.host import Lower
 from container_magic.rootfs.operations import operations_ahead, operations_of
-from container_magic.spec import ContainerSpec
+from container_magic.spec import ContainerSpec, Resources, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,21 @@ class Plan:
         if container_id == self.container_id or name != self.container_id[:12]:
             return name, self.files
         return new, tuple([(path, text.replace(name, new)) for path, text in self.files])
+
+    def is_alike_inside(self, other: Plan) -> bool:
+        """Whether two containers of one name are set up alike, but for what limits them from outside and their size."""
+        return self._inside() == other._inside()
+
+    def _inside(self) -> tuple[object, ...]:
+        spec = replace(
+            self.spec,
+            root=replace(self.spec.root, disk_bytes=None),
+            resources=Resources(),
+            watch=Watch(),
+            explicit=(),
+            best_effort=False,
+        )
+        return spec, self.files, self.substitutes
 
     def _paths(self, container_id: str) -> tuple[str, ...]:
         return tuple(path.replace(self.container_id, container_id) for path in self.cgroup_paths)

@@ -90,18 +90,25 @@ class Idle:
         self._streams = streams
         self._line = line
         self._flushed = time.monotonic()
+        self._unsent = 0.0  # when the first was written of what was not sent
         self._rest()
 
-    def flush_soon(self) -> None:
-        """Send what was written, now or as soon as nothing comes for a moment."""
-        if time.monotonic() - self._flushed > _UNSENT_SECONDS:
+    def flush_soon(self, event: Output) -> None:
+        """Send what was written, now or as soon as nothing comes for a moment.
+
+        A line comes in two pieces, its text and its end: what ends none is not sent on alone.
+        """
+        now = time.monotonic()
+        self._unsent = self._unsent or now
+        since = self._flushed if event.data.endswith(b"\n") else self._unsent
+        if now - since > _UNSENT_SECONDS:
             self._flush()
         else:
             self._run.when_idle(_PAUSE_SECONDS, self._flush)
 
     def _flush(self) -> None:
         self._streams.flush()
-        self._flushed = time.monotonic()
+        self._flushed, self._unsent = time.monotonic(), 0.0
         self._rest()
 
     def _rest(self) -> None:

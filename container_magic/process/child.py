@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from container_magic.linux import constants as c
 from container_magic.linux import syscalls
-from container_magic.linux.mounts import Files, Place
+from container_magic.linux.mounts import Files, Place, Resize
 from container_magic.network import bring_up_loopback, open_low_ports
 from container_magic.process import handshake, init, payload
 from container_magic.process.confine import confine, give_up_gains, join
 from container_magic.process.inheritance import Inheritance, fail, keep_only
-from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, Operation, calls_of, operations_of
+from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, Operation, calls_of, operations_of, resize_of
 
 if TYPE_CHECKING:
     from container_magic.plan import Plan
@@ -58,6 +58,7 @@ class _Setup:
         self.own = own
         self.has_root = False
         self.later: list[Callable[[], None]] = []
+        self.operations: tuple[Operation, ...] = ()
 
     def keep_only_sockets(self) -> None:
         """Close all that came through the clone but the sockets.
@@ -141,27 +142,36 @@ class _Setup:
         os.chdir("/")
         self.has_root = True
 
-    def read_a_plan_like_it(self) -> None:
-        """Read one now: the pages that this writes to are this process's own when the plan comes."""
-        if self.own.plan is None:
-            self._operations_of(handshake.read_plan(self.own.likely_plan), "")
+    def do_what_is_likely(self) -> None:
+        """Do what the expected plan asks for; of another, the pages that this writes to are this process's own then."""
+        likely = self.own.likely
+        if likely is not None:
+            self._take(handshake.read_plan(handshake.dump_plan(likely)), likely.container_id)
+            self._set_hostname()
+            self._call(self.files, Place(root="", scratch=""))
 
     def wait_for_the_plan(self) -> None:
         message, fds, _, _ = socket.recv_fds(self.own.sync, 128, _MAX_FDS)
-        if message[:1] != handshake.GO:
+        self.is_likely = message[:1] == handshake.LIKELY
+        if not self.is_likely and message[:1] != handshake.GO:
             os._exit(1)
-        plan_fd, *self.tree_fds = fds
+        plan_fds, self.tree_fds = ([], fds) if self.is_likely else (fds[:1], fds[1:])
         if self.own.plan is None:
             with contextlib.suppress(OSError):  # a payload that is dead has said why
-                socket.send_fds(self.word, [message], [plan_fd])
-        self.plan = self.own.plan or handshake.load_plan(plan_fd)
-        os.close(plan_fd)
-        self.operations = self._operations_of(self.plan, message[1:].decode())
+                socket.send_fds(self.word, [message], plan_fds)
+        if self.is_likely:
+            (disk_bytes,) = handshake.DISK_BYTES.unpack(message[1:])
+            rest = [operation for operation in self.operations if not isinstance(operation, (Resize, Files))]
+            self.operations = (resize_of(disk_bytes), *rest)
+            return
+        self._take(self.own.plan or handshake.load_plan(plan_fds[0]), message[1:].decode())
+        os.close(plan_fds[0])
 
-    def _operations_of(self, plan: Plan, container_id: str) -> tuple[Operation, ...]:
+    def _take(self, plan: Plan, container_id: str) -> None:
+        self.plan = plan
         self.hostname, files = plan.names_of(container_id)
         self.files = Files(texts=files)
-        return self.own.operations or tuple(operations_of(plan.spec, self.own.lowers, files))
+        self.operations = self.own.operations or tuple(operations_of(plan.spec, self.own.lowers, files))
 
     def join_the_cgroup(self) -> None:
         message, self.entry_fds, _, _ = socket.recv_fds(self.own.sync, 64, _MAX_FDS)
@@ -187,11 +197,17 @@ class _Setup:
         for operation in self.operations:
             if operation.before_pivot is before_pivot:
                 # the plan's are those of another container's name
-                own: Operation = self.files if type(operation) is Files else operation
-                for function, arguments in calls_of((own,), place):
-                    function(*arguments)
+                self._call(self.files if type(operation) is Files else operation, place)
+
+    def _call(self, operation: Operation, place: Place) -> None:
+        for function, arguments in calls_of((operation,), place):
+            function(*arguments)
 
     def set_hostname(self) -> None:
+        if not self.is_likely:
+            self._set_hostname()
+
+    def _set_hostname(self) -> None:
         if self.hostname:
             socket.sethostname(self.hostname)
 
@@ -230,7 +246,7 @@ _AHEAD = (
     "fork_the_payload",
     "mount_the_root",
     "exchange_the_root",
-    "read_a_plan_like_it",
+    "do_what_is_likely",
 )
 _STEPS = (
     *_AHEAD,

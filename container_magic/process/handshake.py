@@ -7,6 +7,7 @@
       │                       │ ── MAPPED ──────────────▶│                       │     ``sync`` socket, one message each
       │                       │ ── GO id, descriptors ──▶│                       │     plan, mounts
       │                       │                          │ ── GO id, descriptor ▶│     ``word`` socket: the plan
+      │                       │ ── LIKELY, size ────────▶│ ── LIKELY ───────────▶│     instead: it is the one expected
       │                       │ ── ENTER, descriptors ──▶│                       │     the cgroup's entries
       │                       │                          │ ── ENTER, the same ──▶│     the user's ids, the same
       │                       │◀── FAILED text ──────────│                       │
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 MAPPED = b"M"
 GO = b"G"
+LIKELY = b"Y"
 ENTER = b"N"
 LAYER = b"L"
 READY = b"R"
@@ -57,6 +59,8 @@ USED = b"U"
 
 MAX_MESSAGE_BYTES = 192 * 1024
 _LENGTH = struct.Struct("=I")
+DISK_BYTES = struct.Struct("=Q")
+"""Size of the writable layer, with ``LIKELY``."""
 _SCM_CREDENTIALS = 2  # sys/socket.h; not in Python's module before 3.12
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 MAX_FRAME_BYTES = 8 * 1024 * 1024

@@ -39,8 +39,8 @@ class Inheritance:
     """The plan, or one like it with another id, when it was known before the clone."""
     operations: tuple[Operation, ...] | None
     """The plan's mounts, when it was known."""
-    likely_plan: bytes
-    """When it was not: a plan like it, as ``dump_plan`` returns one, to be read once while nobody waits."""
+    likely: Plan | None
+    """When it was not: the plan that is expected, under this container's name."""
 
 
 def keep_only(sockets: Iterable[socket.socket]) -> None:

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,7 +19,6 @@ from container_magic.process import handshake
 from container_magic.process.confine import confine, join
 from container_magic.process.inheritance import Inheritance, fail, keep_only
 from container_magic.process.interpreter import Interpreter, rehearse_forgetting
-from container_magic.process.shells import PLAIN_SHELL
 from container_magic.process.slot import leave_error
 from container_magic.rootfs.accounts import look_up
 from container_magic.spec import Process
@@ -45,17 +43,12 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
     start = own.start
     try:
         keep_only((start, word))
-        touched = _touch(own.plan, error_slot)
-        if own.plan is None:
-            handshake.read_plan(own.likely_plan)
-            rehearse_forgetting()
+        touched = _touch(own)
         os.setsid()
         step = "plan"
-        plan = own.plan or _await_plan(word)
+        plan, cell = _get_ready(own, word)
         process = plan.spec.process
         step = "environment"
-        set_environment(process.env)
-        cell = Interpreter(process, error_slot) if process.kind == "python" else None
         if cell is not None and _opens_nothing(process):
             cell.prepare(touched=touched)
         user, entry_fds = _await_word(word)
@@ -92,27 +85,41 @@ def _opens_nothing(process: Process) -> bool:
     return process.shell in ("script", "plain")
 
 
-def _touch(plan: Plan | None, slot: mmap.mmap) -> str:
+def _touch(own: Inheritance) -> str:
     """Run an empty cell, so that the pages which every cell writes to are this process's own when there is a plan.
 
     Returns:
         The shell that has run it.
     """
-    likely = Process(shell="plain" if PLAIN_SHELL in sys.modules else "script")
-    process = plan.spec.process if plan is not None else likely
+    plan = own.plan or own.likely
+    process = plan.spec.process if plan is not None else Process()
     if process.kind != "python" or not _opens_nothing(process):
         return ""
-    Interpreter(process, slot).touch()
+    Interpreter(process, own.slot).touch()
     return process.shell
 
 
-def _await_plan(word: socket.socket) -> Plan:
+def _get_ready(own: Inheritance, word: socket.socket) -> tuple[Plan, Interpreter | None]:
+    """Return the plan, and an interpreter for its code; before it is known, make ready what is likely."""
+    if own.plan is not None:
+        return own.plan, _interpreter(own.plan.spec.process, own.slot)
+    likely = handshake.read_plan(handshake.dump_plan(own.likely)) if own.likely is not None else None
+    cell = _interpreter(likely.spec.process, own.slot) if likely is not None else None
+    rehearse_forgetting()
     message, fds, _, _ = socket.recv_fds(word, 128, 1)
+    if likely is not None and message[:1] == handshake.LIKELY:
+        return likely, cell
     if message[:1] != handshake.GO:
         os._exit(1)
     plan = handshake.load_plan(fds[0])
     os.close(fds[0])
-    return plan
+    return plan, _interpreter(plan.spec.process, own.slot)
+
+
+def _interpreter(process: Process, slot: mmap.mmap) -> Interpreter | None:
+    """Set the environment, and return who runs Python; None for a program."""
+    set_environment(process.env)
+    return Interpreter(process, slot) if process.kind == "python" else None
 
 
 def _await_word(word: socket.socket) -> tuple[tuple[int, int], list[int]]:

@@ -66,10 +66,12 @@ class Seat:
         )
 
 
-def serve(standing: dict[str, int], supervise: Callable[[Seat], None], greeting: bytes) -> None:
+def serve(
+    standing: dict[str, int], supervise: Callable[[Seat], None], greeting: bytes, learn: Callable[[int], None]
+) -> None:
     """Say ``greeting``, then hand each request to a supervisor until the control socket ends.
 
-    ``supervise`` runs in the supervisor's process.
+    ``supervise`` runs in the supervisor's process; ``learn`` is given the plan that the next request is likely to have.
     """
     control = socket.socket(fileno=standing["control"])
     os.set_inheritable(control.fileno(), False)
@@ -88,6 +90,8 @@ def serve(standing: dict[str, int], supervise: Callable[[Seat], None], greeting:
             return
         if message == handshake.USED:
             waits = False
+            for fd in fds:
+                learn(fd)
         else:
             # the spare was killed, or there was no process to be had then; when there is none now either, the client
             # sees its socket close and says so

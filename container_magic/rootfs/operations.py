@@ -67,12 +67,7 @@ def operations_ahead(lowers: Sequence[Lower], network: str) -> list[Operation]:
 
 def operations_of(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tuple[str, str], ...]) -> list[Operation]:
     """Return the mounts that ``spec`` asks for, to be done after those of ``operations_ahead``."""
-    disk_bytes = spec.root.disk_bytes or 0
-    inodes = max(_FEWEST_INODES, disk_bytes // _BYTES_PER_INODE)
-    operations: list[Operation] = [
-        Resize(scratch_bytes=disk_bytes, scratch_inodes=inodes, shm_bytes=disk_bytes),
-        Files(texts=files),
-    ]
+    operations: list[Operation] = [resize_of(spec.root.disk_bytes or 0), Files(texts=files)]
     operations += _user_mounts(spec, lowers)
     roots = ("/", *(lower.path for lower in lowers)) if spec.root.readonly else ()
     # what lies on the writable layer is read-only with it
@@ -81,6 +76,12 @@ def operations_of(spec: ContainerSpec, lowers: Sequence[Lower], files: tuple[tup
     if roots:
         operations.append(ReadOnly(paths=roots, mounted=True, before_pivot=False))
     return operations
+
+
+def resize_of(disk_bytes: int) -> Resize:
+    """Return what gives the writable layer its size."""
+    inodes = max(_FEWEST_INODES, disk_bytes // _BYTES_PER_INODE)
+    return Resize(scratch_bytes=disk_bytes, scratch_inodes=inodes, shm_bytes=disk_bytes)
 
 
 def calls_ahead(lowers: Sequence[Lower], network: str) -> tuple[Call, ...]:

@@ -17,6 +17,7 @@ from container_magic.host import HostFeatures, probe
 from container_magic.process import launch, shells
 from container_magic.rootfs.host import HostTree
 from container_magic.rootfs.marker import refuse_nesting
+from container_magic.runtime.ends import EndsAhead
 from container_magic.runtime.pool import Pool, PoolKey
 from container_magic.runtime.requests import Requests
 from container_magic.runtime.start import Wish, start_zygote
@@ -43,6 +44,7 @@ class Zygote:
     directory: str
     owner_pid: int
     pool: Pool = field(default_factory=Pool)
+    ends: EndsAhead = field(default_factory=EndsAhead)
     runs: set[int] = field(default_factory=set)
     """``id()`` of each run that is not over."""
     plans: dict[PoolKey, Planned] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class Zygote:
         message = json.dumps(header).encode()
         try:
             with _lock:
-                self.control.send(message, list(fds.values()))
+                self.control.send(message, list(fds.values()), plan)
         except OSError as error:
             raise InternalError(f"the zygote is gone: {error.strerror}") from error
 
@@ -129,6 +131,7 @@ def _forget(preload: tuple[str, ...]) -> None:
     if ending is None:
         return
     ending.pool.close()
+    ending.ends.close()
     ending.control.close()
     if ending.owner_pid == os.getpid():
         try:

@@ -146,7 +146,7 @@ def inheritance(
         slot=slot,
         plan=plan,
         operations=None if plan is None else tuple(operations_of(plan.spec, plan.lowers, plan.files)),
-        likely_plan=handshake.dump_plan(pattern) if plan is None else b"",
+        likely=pattern if plan is None else None,
     )
 
 

@@ -42,7 +42,7 @@ class Container:
     """One container; each method is one of OCI's operations.
 
     ``fds`` are the request's, by purpose: ``plan`` holds the plan that ``plan`` is another life of, and there may be a
-    child that was made elsewhere. ``pattern`` is any plan of this zygote.
+    child that was made elsewhere. ``pattern`` is a plan of this zygote, the one that a child made ahead expects.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Container:
         self._run = 0
         self._order: Order | None = None
         self._root: RootHandle | None = None
+        self._is_likely = False
         self.waited = False
         """Whether it was in ``created`` before it was asked for."""
         self._running = False  # started, and not reaped
@@ -100,6 +101,7 @@ class Container:
         if network != "none" or any(mount.type in LAYERED for mount in self._plan.spec.mounts):
             self._kill()
             self._reap()
+        self._is_likely = self._child is not None and self._plan.is_alike_inside(self._pattern)
         born_inside = "cg:unified" in self._standing
         if born_inside:
             self._make_cgroup()
@@ -140,9 +142,11 @@ class Container:
     def _let_go(self) -> None:
         """Copy the mounts, and hand the child its plan."""
         self._trees = copy_trees(self._plan, self._standing)
-        message = handshake.GO + self._plan.container_id.encode()
+        message, fds = handshake.GO + self._plan.container_id.encode(), [self._fds["plan"]]
+        if self._is_likely:
+            message, fds = handshake.LIKELY + handshake.DISK_BYTES.pack(self._plan.spec.root.disk_bytes or 0), []
         with contextlib.suppress(OSError):  # a child that is dead has said why
-            socket.send_fds(self._init.sync, [message], [self._fds["plan"], *self._trees.fds])
+            socket.send_fds(self._init.sync, [message], [*fds, *self._trees.fds])
         self._mark("volumes")
 
     def _let_in(self) -> None:

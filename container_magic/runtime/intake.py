@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from container_magic.events import CodeError, Displayed, Event, LimitReached, Returned, StreamName
+from container_magic.runtime.ends import PIPE_BYTES, Ends
 from container_magic.runtime.output import OutputGate
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 256 * 1024
 _STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")
-_PIPE_BYTES = 1024 * 1024
-_F_SETPIPE_SZ = 1031
 
 
 class Intake:
@@ -58,21 +57,23 @@ class Intake:
         self._not_shown = 0
         self._listening = self._flood_reported = False
 
-    def open(self, html: HtmlMode | None, wanted: Sequence[str] = ()) -> list[int]:
-        """Open pipes, and a channel unless ``html`` is None; return the payload's ends.
+    def open(self, ends: Ends, html: HtmlMode | None, wanted: Sequence[str] = ()) -> list[int]:
+        """Take these pipes, and this channel unless ``html`` is None; return the payload's ends.
 
         They stay open here too: that the payload's are closed is no news, and would wake this process just when
         supervisor and init need the CPUs to say how it ended. ``wanted`` are the variables that the code is to return.
         """
-        for name in _STREAMS:
-            reader, writer = _pipe()
+        for name, (reader, writer) in zip(_STREAMS, ends.pipes, strict=True):
             self._streams[reader] = name
             self._far_ends.append(writer)
+        near, far = ends.channel
         if html is not None:
-            self._end, theirs = socket.socketpair()
-            self._end.setblocking(False)
+            self._end = near
             self._html, self._wanted = html, tuple(wanted)
-            self._far_ends.append(theirs.detach())
+            self._far_ends.append(far.detach())
+        else:
+            near.close()
+            far.close()
         return self._far_ends
 
     @property
@@ -167,7 +168,7 @@ class Intake:
     def _read_all(self, fd: int) -> Iterator[Event]:
         """Read what a pipe holds now; a writer that goes on writing does not hold this up."""
         begun_bytes, before = self._gate.total_bytes, -1
-        while fd in self._streams and before != self._gate.total_bytes < begun_bytes + _PIPE_BYTES:
+        while fd in self._streams and before != self._gate.total_bytes < begun_bytes + PIPE_BYTES:
             before = self._gate.total_bytes
             yield from self._read(fd)
 
@@ -250,13 +251,3 @@ def _returned(wanted: Sequence[str], values: Mapping[str, Any]) -> Iterator[Even
         return
     for name in wanted:
         yield Returned(name=name, value=values[name])
-
-
-def _pipe() -> tuple[int, int]:
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    with contextlib.suppress(OSError):  # more than fs.pipe-max-size or the user's share: a smaller pipe works too
-        import fcntl
-
-        fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_BYTES)
-    return reader, writer

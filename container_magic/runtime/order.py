@@ -8,15 +8,16 @@ from collections.abc import Iterator
 
 from container_magic.process import handshake
 from container_magic.runtime.deliver import Delivery
+from container_magic.runtime.ends import EndsAhead
 from container_magic.runtime.intake import Intake
 from container_magic.runtime.request import RunRequest
 
 
 @contextlib.contextmanager
-def order_fds(request: RunRequest, intake: Intake, delivery: Delivery | None) -> Iterator[list[int]]:
+def order_fds(request: RunRequest, intake: Intake, ends: EndsAhead, delivery: Delivery | None) -> Iterator[list[int]]:
     """Yield code, standard streams, channel, variables and the way of files; our copies are closed after it.
 
-    The streams are fresh pipes of ``intake``, whose far ends stay open there.
+    The streams are fresh pipes that ``intake`` reads, whose far ends stay open there.
     """
     with contextlib.ExitStack() as stack:
         stdin = request.stdin
@@ -27,7 +28,7 @@ def order_fds(request: RunRequest, intake: Intake, delivery: Delivery | None) ->
         stack.callback(os.close, fds[0])
         variables = request.variables
         html = request.html if request.spec.process.shell != "script" else None
-        fds += intake.open(html, variables.wanted if variables is not None else ())
+        fds += intake.open(ends.take(), html, variables.wanted if variables is not None else ())
         if variables is not None:
             fds.append(variables.fd)
         if delivery is not None:

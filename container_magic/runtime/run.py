@@ -125,13 +125,15 @@ class Run:
             # now that there is nothing to do but to wait
             self._zygote.control.tell()
             self._zygote.pool.tend()
+            if not self._request.once:
+                self._zygote.ends.make()
 
     def _send_order(self) -> bool:
         """Return whether the payload has it already."""
         if self._request.out_files:
             self._delivery = Delivery()
             self._poll.register(self._delivery.socket, select.EPOLLIN)
-        with order_fds(self._request, self._intake, self._delivery) as fds:
+        with order_fds(self._request, self._intake, self._zygote.ends, self._delivery) as fds:
             return self._worker.start(fds, self._request.out_files)
 
     def _new_intake(self) -> Intake:

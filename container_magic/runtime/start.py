@@ -20,11 +20,11 @@ from container_magic.deferred import dataclass
 from container_magic.errors import HostError, OptionError
 from container_magic.host import HostFeatures, with_cgroups, with_subordinate
 from container_magic.planner import make_plan
-from container_magic.process import launch
+from container_magic.process import launch, shells
 from container_magic.process.boot import BootConfig
 from container_magic.process.handshake import dump_plan, memory_file
 from container_magic.rootfs.host import HostTree, host_tree, interpreter_prefixes, with_mounts
-from container_magic.spec import ContainerSpec
+from container_magic.spec import ContainerSpec, Process, ShellName
 
 _START_SECONDS = 60.0
 _DEATH_CHECK_SECONDS = 0.05
@@ -152,7 +152,8 @@ def _send_order(boot: launch.Boot, features: HostFeatures, tree: HostTree, wish:
     try:
         fds.update({f"cg:{key}": fd for key, fd in bases.items()})
         fds["runtime"] = os.open(wish.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        pattern = make_plan(ContainerSpec(), features, tree.lowers, "0" * 64)
+        shell: ShellName = "ipython" if shells.IPYTHON_SHELL in wish.preload else "plain"
+        pattern = make_plan(ContainerSpec(process=Process(shell=shell)), features, tree.lowers, "0" * 64)
         fds["pattern"] = memory_file("pattern", dump_plan(pattern))
         order = {"fds": list(fds), "preload": wish.preload, "once": wish.once}
         with contextlib.suppress(BrokenPipeError):  # it died: the wait for its answer says so

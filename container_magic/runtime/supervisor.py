@@ -32,15 +32,16 @@ _LINGER_SECONDS = 0.020
 def supervise(seat: Seat, *, pattern: Plan) -> None:
     """Make what can be made ahead, wait for the request, then run and remove its containers; never raises.
 
-    ``pattern`` is a plan like those to come: id maps and lowers are the same in all of one zygote.
+    ``pattern`` is a plan like that to come: id maps and lowers are the same in all of one zygote.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     wakeup = Wakeup(seat.zygote_pid)
     container_id = os.urandom(32).hex()
+    pattern = pattern.renewed(container_id)
     ahead, ground = None, None
     if "cg:unified" not in seat.standing:  # else a child is born into its cgroup, which has to have its limits then
         ahead = _try_ahead(pattern)
-        ground = _try_ground(pattern.renewed(container_id), seat.standing)
+        ground = _try_ground(pattern, seat.standing)
     if not seat.is_asked():
         _rehearse(pattern)
     request = seat.await_request(wakeup.fd)

@@ -7,6 +7,7 @@ import pytest
 
 from container_magic.events import CodeError, Displayed, LimitReached, Output
 from container_magic.process.channel import LENGTHS
+from container_magic.runtime.ends import new_ends
 from container_magic.runtime.intake import Intake
 
 HEADER = b'{"op":"display","seq":1,"parts":[["text/plain","text",1]]}'
@@ -26,7 +27,7 @@ def payload():
             cell_over=lambda code: None,
             overhear=lambda *written: None,
         )
-        yield intake, poll, intake.open("safe"), ended
+        yield intake, poll, intake.open(new_ends(), "safe"), ended
         intake.close()
 
 
@@ -87,5 +88,5 @@ def test_script_has_no_channel():
             cell_over=lambda code: None,
             overhear=lambda *written: None,
         )
-        assert len(intake.open(None)) == 2
+        assert len(intake.open(new_ends(), None)) == 2
         intake.close()

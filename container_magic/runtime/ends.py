@@ -1,0 +1,84 @@
+"""Both sides of a run's streams; made, where there is time for it, before there is a run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+
+from container_magic.deferred import dataclass
+
+PIPE_BYTES = 1024 * 1024
+_F_SETPIPE_SZ = 1031
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ends:
+    """Two pipes, reader and writer of each, for standard output and error, and the two sockets of a channel."""
+
+    pipes: tuple[tuple[int, int], tuple[int, int]]
+    channel: tuple[socket.socket, socket.socket]
+
+    def close(self) -> None:
+        """Close all of it."""
+        for fd in (end for pipe in self.pipes for end in pipe):
+            os.close(fd)
+        for end in self.channel:
+            end.close()
+
+
+def new_ends() -> Ends:
+    """Return ends of which ours do not block.
+
+    Raises:
+        OSError: There is no descriptor left.
+    """
+    with contextlib.ExitStack() as stack:
+        first, second = _pipe(stack), _pipe(stack)
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        stack.pop_all()
+        return Ends(pipes=(first, second), channel=(near, far))
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
+    reader, writer = os.pipe()
+    for end in (reader, writer):
+        stack.callback(os.close, end)
+    os.set_blocking(reader, False)
+    with contextlib.suppress(OSError):  # more than fs.pipe-max-size or the user's share: a smaller pipe works too
+        fcntl.fcntl(writer, _F_SETPIPE_SZ, PIPE_BYTES)
+    return reader, writer
+
+
+class EndsAhead:
+    """The ends of the next run."""
+
+    def __init__(self) -> None:
+        self._made: list[Ends] = []
+
+    def make(self) -> None:
+        """Make them now, unless they are there; nobody waits.
+
+        Raises:
+            OSError: There is no descriptor left.
+        """
+        if not self._made:
+            self._made.append(new_ends())
+
+    def take(self) -> Ends:
+        """Return them.
+
+        Raises:
+            OSError: There is no descriptor left.
+        """
+        try:
+            return self._made.pop()
+        except IndexError:  # or another thread was quicker
+            return new_ends()
+
+    def close(self) -> None:
+        """Close what nobody has taken."""
+        while self._made:
+            self._made.pop().close()
