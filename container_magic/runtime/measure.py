@@ -16,6 +16,8 @@ from container_magic.errors import ContainError
 from container_magic.events import Usage
 
 _READ_BYTES = 16384
+_LITTLE_BYTES = 64 * 1024 * 1024
+"""The kernel frees so much in some milliseconds."""
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -85,6 +87,7 @@ class Gauge:
         """Take the last figures of a container of which only init is left; False where they need a death.
 
         ``leaving_pid`` is the payload that is about to exit: what it has used is not init's before that waits for it.
+        Who holds much memory is waited for: the next run may need it.
         """
         pids = [self._init_pid] if leaving_pid is None else [self._init_pid, leaving_pid]
         if leaving_pid is not None and self.tasks() > len(pids):
@@ -92,6 +95,8 @@ class Gauge:
         last = self._cgroup.sample()
         counters = [_keyed(f"/proc/{pid}/io") for pid in pids]
         if last.cpu_seconds is None or not all(counters):
+            return False
+        if leaving_pid is not None and (last.memory_bytes or 0) > _LITTLE_BYTES:
             return False
         self._last = last
         self._aftermath = _with_io({key: sum(each[key] for each in counters) for key in counters[0]})

@@ -7,8 +7,10 @@ import signal
 import time
 
 import pytest
+from leftovers import children
 
 import container_magic as cm
+from container_magic.events import Created, Exited
 from container_magic.process.init import FAREWELLS
 
 OPTIONS = {"mem": "100M", "pids": 20, "net": "none"}
@@ -109,3 +111,15 @@ def test_children_do_not_outlive_the_farewell():
     report = run("import os, time\nif os.fork() == 0:\n    time.sleep(10)\n    print('late')")
     assert (report.exit_code, report.stdout) == (0, "")
     assert time.monotonic() - begun < 8
+
+
+def test_large_memory_is_free_when_the_run_is_over():
+    """Whoever starts the next run can have it."""
+    init, left = 0, None
+    for event in cm.stream("x = b'x' * (400 << 20)", **{**OPTIONS, "mem": "500M"}):
+        if isinstance(event, Created):
+            init = event.pid
+        elif isinstance(event, Exited):
+            left = children(init)
+    assert init
+    assert left == []
