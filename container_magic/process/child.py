@@ -21,7 +21,7 @@ from container_magic.linux import syscalls
 from container_magic.linux.mounts import Files, Place, Resize
 from container_magic.network import bring_up_loopback, open_low_ports
 from container_magic.process import handshake, init, payload
-from container_magic.process.confine import confine, give_up_gains, join
+from container_magic.process.confine import confine, give_up_gains, join, rehearse
 from container_magic.process.inheritance import Inheritance, fail, keep_only
 from container_magic.rootfs.operations import NEW_ROOT, SCRATCH, Operation, calls_of, operations_of, resize_of
 
@@ -149,6 +149,8 @@ class _Setup:
             self._take(handshake.read_plan(handshake.dump_plan(likely)), likely.container_id)
             self._set_hostname()
             self._call(self.files, Place(root="", scratch=""))
+            rehearse()
+            init.rehearse(self.own.slot)
 
     def wait_for_the_plan(self) -> None:
         message, fds, _, _ = socket.recv_fds(self.own.sync, 128, _MAX_FDS)

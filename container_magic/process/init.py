@@ -48,6 +48,13 @@ def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoRetu
     os._exit(0)
 
 
+def rehearse(error_slot: mmap.mmap) -> None:
+    """Do once, before there is a payload's end to wait for, what ``live`` does then."""
+    signals = syscalls.signal_fd((signal.SIGCHLD, *FAREWELLS))
+    _rehearse(error_slot, signals)
+    os.close(signals)
+
+
 def _rehearse(error_slot: mmap.mmap, signals: int) -> None:
     """Write to the pages that the end will write to, while nobody waits for it."""
     os.kill(os.getpid(), signal.SIGCHLD)

@@ -66,12 +66,10 @@ class Seat:
         )
 
 
-def serve(
-    standing: dict[str, int], supervise: Callable[[Seat], None], greeting: bytes, learn: Callable[[int], None]
-) -> None:
+def serve(standing: dict[str, int], supervise: Callable[[Seat], None], greeting: bytes) -> None:
     """Say ``greeting``, then hand each request to a supervisor until the control socket ends.
 
-    ``supervise`` runs in the supervisor's process; ``learn`` is given the plan that the next request is likely to have.
+    ``supervise`` runs in the supervisor's process.
     """
     control = socket.socket(fileno=standing["control"])
     os.set_inheritable(control.fileno(), False)
@@ -90,8 +88,6 @@ def serve(
             return
         if message == handshake.USED:
             waits = False
-            for fd in fds:
-                learn(fd)
         else:
             # the spare was killed, or there was no process to be had then; when there is none now either, the client
             # sees its socket close and says so

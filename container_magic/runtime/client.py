@@ -59,7 +59,7 @@ class Zygote:
         message = json.dumps(header).encode()
         try:
             with _lock:
-                self.control.send(message, list(fds.values()), plan)
+                self.control.send(message, list(fds.values()))
         except OSError as error:
             raise InternalError(f"the zygote is gone: {error.strerror}") from error
 

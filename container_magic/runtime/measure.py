@@ -89,14 +89,16 @@ class Gauge:
         ``leaving_pid`` is the payload that is about to exit: what it has used is not init's before that waits for it.
         Who holds much memory is waited for: the next run may need it.
         """
-        pids = [self._init_pid] if leaving_pid is None else [self._init_pid, leaving_pid]
-        if leaving_pid is not None and self.tasks() > len(pids):
-            return False
         last = self._cgroup.sample()
-        counters = [_keyed(f"/proc/{pid}/io") for pid in pids]
-        if last.cpu_seconds is None or not all(counters):
+        if last.cpu_seconds is None:
             return False
-        if leaving_pid is not None and (last.memory_bytes or 0) > _LITTLE_BYTES:
+        pids = [self._init_pid]
+        if leaving_pid is not None:
+            pids.append(leaving_pid)
+            if self.tasks() > len(pids) or (last.memory_bytes or 0) > _LITTLE_BYTES:
+                return False
+        counters = [_keyed(f"/proc/{pid}/io") for pid in pids]
+        if not all(counters):
             return False
         self._last = last
         self._aftermath = _with_io({key: sum(each[key] for each in counters) for key in counters[0]})

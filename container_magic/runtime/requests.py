@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import array
 import contextlib
-import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from container_magic.process import handshake
-
-if TYPE_CHECKING:
-    from container_magic.plan import Plan
 
 _WORD_BYTES = 16
 _ONE_FD = socket.CMSG_SPACE(array.array("i").itemsize)
 _NOW = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC  # which socket.recv_fds() does not hand on
-
-
-def _can_be_likely(plan: Plan) -> bool:
-    """Whether a container can be made ready for such a plan before it is asked for."""
-    spec = plan.spec
-    return spec.network == "none" and spec.process.shell in ("script", "plain", "ipython") and not spec.mounts
 
 
 class Requests:
@@ -36,12 +25,10 @@ class Requests:
         self._control = control
         self._spare: socket.socket | None = None
         self._used = False
-        self._likely: Plan | None = None
-        self._news: Plan | None = None
         self._lock = threading.Lock()
 
-    def send(self, message: bytes, fds: Sequence[int], plan: Plan) -> None:
-        """Send a request; ``plan`` is its plan, which the next one may resemble.
+    def send(self, message: bytes, fds: Sequence[int]) -> None:
+        """Send a request.
 
         Raises:
             OSError: The zygote is gone.
@@ -51,7 +38,6 @@ class Requests:
         spare, self._spare = self._spare, None
         if spare is None or not self._use(spare, message, fds):
             socket.send_fds(self._control, [message], fds)
-        self._news = plan if _can_be_likely(plan) else None
 
     def _use(self, spare: socket.socket, message: bytes, fds: Sequence[int]) -> bool:
         """Return whether it could be sent: whoever waited there may have been killed."""
@@ -67,24 +53,8 @@ class Requests:
         with self._lock:
             used, self._used = self._used, False
         if used:
-            with contextlib.suppress(OSError), self._what_is_likely() as fds:
-                # a zygote that dies takes its supervisors along, which say so
-                socket.send_fds(self._control, [handshake.USED], fds)
-
-    @contextlib.contextmanager
-    def _what_is_likely(self) -> Iterator[list[int]]:
-        """Yield a descriptor of the last request's plan, if the zygote expects another."""
-        news, self._news = self._news, None
-        known = self._likely
-        if news is None or (known is not None and news.renewed(known.container_id).is_alike_inside(known)):
-            yield []
-            return
-        self._likely = news
-        fd = handshake.memory_file("plan", handshake.dump_plan(news))
-        try:
-            yield [fd]
-        finally:
-            os.close(fd)
+            with contextlib.suppress(OSError):  # a zygote that dies takes its supervisors along, which say so
+                self._control.send(handshake.USED)
 
     def _receive_spares(self) -> None:
         """Keep the last one that was handed out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -12,10 +13,9 @@ from dataclasses import replace
 from container_magic.deferred import dataclass, make_all
 from container_magic.linux.capabilities import last_capability
 from container_magic.linux.seccomp import default_program
-from container_magic.plan import Plan
 from container_magic.process import handshake, shells
 from container_magic.process.boot import seal_template
-from container_magic.process.zygote import Seat, serve, serve_once
+from container_magic.process.zygote import serve, serve_once
 from container_magic.rootfs.host import HostTree, with_mounts
 from container_magic.runtime.supervisor import supervise
 
@@ -82,26 +82,9 @@ def main() -> None:
         _warm_up(pattern_fd, standing)
     os.close(pattern_fd)
     marked = with_mounts(HostTree(lowers=pattern.lowers), has_mounts)
-    likely = _Likely(replace(pattern, lowers=marked.lowers))
+    supervisor = functools.partial(supervise, pattern=replace(pattern, lowers=marked.lowers))
     greeting = json.dumps({"has_mounts": has_mounts}).encode()
-    if order.once:
-        serve_once(standing, likely.supervise, greeting)
-    serve(standing, likely.supervise, greeting, likely.learn)
-
-
-class _Likely:
-    """The plan that the next request is likely to have: the client's first guess, then that of its last cold start."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def learn(self, plan_fd: int) -> None:
-        """Expect this plan from now on."""
-        self._plan = replace(handshake.load_plan(plan_fd), lowers=self._plan.lowers)
-
-    def supervise(self, seat: Seat) -> None:
-        """Be a supervisor who expects it."""
-        supervise(seat, pattern=self._plan)
+    (serve_once if order.once else serve)(standing, supervisor, greeting)
 
 
 def _warm_up(pattern_fd: int, standing: dict[str, int]) -> None:

@@ -24,7 +24,7 @@ from container_magic.process import launch, shells
 from container_magic.process.boot import BootConfig
 from container_magic.process.handshake import dump_plan, memory_file
 from container_magic.rootfs.host import HostTree, host_tree, interpreter_prefixes, with_mounts
-from container_magic.spec import ContainerSpec, Process, ShellName
+from container_magic.spec import ContainerSpec, Process
 
 _START_SECONDS = 60.0
 _DEATH_CHECK_SECONDS = 0.05
@@ -145,6 +145,17 @@ def _send_config(boot: launch.Boot, features: HostFeatures) -> None:
         boot.control.send(json.dumps(dataclasses.asdict(config)).encode())
 
 
+def _likely_process(wish: Wish) -> Process:
+    """Return what most requests ask for: what `run` and the cell magic do with nothing said but limits.
+
+    Nothing of a request is ever in it: what a zygote knows, every container of it could read in its memory.
+    """
+    preload = tuple(name for name in wish.preload if name not in (shells.IPYTHON_SHELL, shells.KERNEL_SHELL))
+    if shells.IPYTHON_SHELL in wish.preload:
+        return Process(shell="ipython", preload=preload, print_traceback=False)
+    return Process(shell="script" if wish.once else "plain", preload=preload)
+
+
 def _send_order(boot: launch.Boot, features: HostFeatures, tree: HostTree, wish: Wish) -> None:
     """Tell the zygote what it is for, with descriptors of the cgroups' and the state's directories."""
     fds: dict[str, int] = {}
@@ -152,8 +163,7 @@ def _send_order(boot: launch.Boot, features: HostFeatures, tree: HostTree, wish:
     try:
         fds.update({f"cg:{key}": fd for key, fd in bases.items()})
         fds["runtime"] = os.open(wish.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        shell: ShellName = "ipython" if shells.IPYTHON_SHELL in wish.preload else "plain"
-        pattern = make_plan(ContainerSpec(process=Process(shell=shell)), features, tree.lowers, "0" * 64)
+        pattern = make_plan(ContainerSpec(process=_likely_process(wish)), features, tree.lowers, "0" * 64)
         fds["pattern"] = memory_file("pattern", dump_plan(pattern))
         order = {"fds": list(fds), "preload": wish.preload, "once": wish.once}
         with contextlib.suppress(BrokenPipeError):  # it died: the wait for its answer says so

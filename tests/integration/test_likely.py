@@ -1,4 +1,4 @@
-"""What is made ready for the plan of the last cold start: one like it finds it, another finds nothing of it."""
+"""What is made ready for a run of which nothing is said but limits: one like it finds it, another nothing of it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ print({
     'env': {name: os.environ.get(name) for name in ('HOME', 'MARK', 'OMP_NUM_THREADS')},
     'ids': (os.getuid(), os.getgid()),
     'cwd': os.getcwd(),
-    'named': socket.gethostname() in (os.environ['WANTED'], open('/etc/hostname').read().strip())
+    'named': socket.gethostname() in (WANTED, open('/etc/hostname').read().strip())
         and open('/etc/hostname').read().strip() in open('/etc/hosts').read(),
-    'host': socket.gethostname() if os.environ['WANTED'] else len(socket.gethostname()),
+    'host': socket.gethostname() if WANTED else len(socket.gethostname()),
     'disk': os.statvfs('/').f_blocks * os.statvfs('/').f_frsize,
     'shm': os.statvfs('/dev/shm').f_blocks * os.statvfs('/dev/shm').f_frsize,
     'nofile': resource.getrlimit(resource.RLIMIT_NOFILE)[0],
@@ -53,8 +53,7 @@ KINDS = {
 def cold(options):
     """Run the probe in a container that nothing waits for, and give whoever is to wait next the time to get ready."""
     options = {"net": "none", "mem": "100M", **options}
-    environment = {"WANTED": options.get("hostname", ""), **options.pop("env", {})}
-    report = cm.run(PROBE, warm=0, env=environment, **options)
+    report = cm.run(f"WANTED = {options.get('hostname', '')!r}\n{PROBE}", warm=0, **options)
     assert (report.verdict, report.start) == ("OK", "cold"), report.stderr
     time.sleep(0.3)
     return ast.literal_eval(report.stdout)
@@ -62,7 +61,7 @@ def cold(options):
 
 @pytest.fixture(scope="module")
 def first():
-    """Return what each kind sees in a process whose zygote expects something else."""
+    """Return what each kind sees in a container of a zygote's first supervisor."""
     found = {}
     for name, options in KINDS.items():
         client.shutdown()
