@@ -348,8 +348,10 @@ class Run:
                 output_bytes = request.spec.watch.output_bytes
                 self._intake.execute(request.code or b"", request.html, output_bytes, request.variables)
             self._let_go_of_variables()
+            # one that was made for this run may stand before it has its order: it is cold all the same
+            start = event.start if self._from_pool or self._cells else "cold"
             self._cells += 1
-            event = replace(event, startup_seconds=round(time.monotonic() - self._begun, 6))
+            event = replace(event, start=start, startup_seconds=round(time.monotonic() - self._begun, 6))
         elif isinstance(event, Exited):
             self._drain(alive=event.alive, well=event.exit_code == 0)
             self._add_complaint(event.exit_code)

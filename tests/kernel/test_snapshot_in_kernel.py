@@ -360,11 +360,12 @@ def test_only_the_main_thread_forks(kernel):
 
 def test_thirty_in_a_row_leave_nothing(kernel, kernel_pid):
     """No process, no descriptor, no thread more than before."""
-    # IPython's history is written by a thread of its own, whose journal comes and goes
+    # IPython's history is written by a thread of its own, whose files come and go, between two looks too
     look = (
         "import os, threading\nfds = os.listdir('/proc/self/fd')\n"
         "names = [os.path.realpath(f'/proc/self/fd/{fd}') for fd in fds]\n"
-        "print(len([name for name in names if 'history.sqlite' not in name]), threading.active_count())"
+        "names = [name for name in names if 'history.sqlite' not in name and not os.path.basename(name).isdigit()]\n"
+        "print(len(names), threading.active_count())"
     )
     kernel.run(f"{SNAPSHOT}\npass")  # the first one starts the zygote, which stays
     before = kernel.run(look).text("stdout").split()
