@@ -144,9 +144,8 @@ class _Setup:
 
     def do_what_is_likely(self) -> None:
         """Do what the expected plan asks for; of another, the pages that this writes to are this process's own then."""
-        likely = self.own.likely
-        if likely is not None:
-            self._take(handshake.read_plan(handshake.dump_plan(likely)), likely.container_id)
+        if self.own.is_likely:
+            self._take(handshake.read_plan(handshake.dump_plan(self.own.plan)), self.own.plan.container_id)
             self._set_hostname()
             self._call(self.files, Place(root="", scratch=""))
             rehearse()
@@ -158,7 +157,7 @@ class _Setup:
         if not self.is_likely and message[:1] != handshake.GO:
             os._exit(1)
         plan_fds, self.tree_fds = ([], fds) if self.is_likely else (fds[:1], fds[1:])
-        if self.own.plan is None:
+        if self.own.is_likely:
             with contextlib.suppress(OSError):  # a payload that is dead has said why
                 socket.send_fds(self.word, [message], plan_fds)
         if self.is_likely:
@@ -166,7 +165,8 @@ class _Setup:
             rest = [operation for operation in self.operations if not isinstance(operation, (Resize, Files))]
             self.operations = (resize_of(disk_bytes), *rest)
             return
-        self._take(self.own.plan or handshake.load_plan(plan_fds[0]), message[1:].decode())
+        plan = handshake.load_plan(plan_fds[0]) if self.own.is_likely else self.own.plan
+        self._take(plan, message[1:].decode())
         os.close(plan_fds[0])
 
     def _take(self, plan: Plan, container_id: str) -> None:

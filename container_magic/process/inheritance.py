@@ -35,12 +35,12 @@ class Inheritance:
     last_capability: int
     slot: mmap.mmap
     """Where the payload leaves word of itself; the supervisor reads it too."""
-    plan: Plan | None
-    """The plan, or one like it with another id, when it was known before the clone."""
+    plan: Plan
+    """The plan, or one like it with another id."""
+    is_likely: bool
+    """Whether it is only expected, because it was not known before the clone: then another may come."""
     operations: tuple[Operation, ...] | None
     """The plan's mounts, when it was known."""
-    likely: Plan | None
-    """When it was not: the plan that is expected, under this container's name."""
 
 
 def keep_only(sockets: Iterable[socket.socket]) -> None:

@@ -43,7 +43,7 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
     start = own.start
     try:
         keep_only((start, word))
-        touched = _touch(own)
+        touched = _touch(own.plan.spec.process, error_slot)
         os.setsid()
         step = "plan"
         plan, cell = _get_ready(own, word)
@@ -85,33 +85,31 @@ def _opens_nothing(process: Process) -> bool:
     return process.shell in ("script", "plain")
 
 
-def _touch(own: Inheritance) -> str:
+def _touch(process: Process, slot: mmap.mmap) -> str:
     """Run an empty cell, so that the pages which every cell writes to are this process's own when there is a plan.
 
     Returns:
         The shell that has run it.
     """
-    plan = own.plan or own.likely
-    process = plan.spec.process if plan is not None else Process()
     if process.kind != "python" or not _opens_nothing(process):
         return ""
-    Interpreter(process, own.slot).touch()
+    Interpreter(process, slot).touch()
     return process.shell
 
 
 def _get_ready(own: Inheritance, word: socket.socket) -> tuple[Plan, Interpreter | None]:
     """Return the plan, and an interpreter for its code; before it is known, make ready what is likely."""
-    if own.plan is not None:
-        return own.plan, _interpreter(own.plan.spec.process, own.slot)
-    likely = handshake.read_plan(handshake.dump_plan(own.likely)) if own.likely is not None else None
-    cell = _interpreter(likely.spec.process, own.slot) if likely is not None else None
+    cell = _interpreter(own.plan.spec.process, own.slot)
+    if not own.is_likely:
+        return own.plan, cell
+    handshake.read_plan(handshake.dump_plan(own.plan))  # for the pages that another one's reading writes to
     rehearse_forgetting()
     rehearse()
     with open("/dev/null", "w", encoding="ascii") as file:  # the way of _prefer_as_oom_victim
         file.write("0")
     message, fds, _, _ = socket.recv_fds(word, 128, 1)
-    if likely is not None and message[:1] == handshake.LIKELY:
-        return likely, cell
+    if message[:1] == handshake.LIKELY:
+        return own.plan, cell
     if message[:1] != handshake.GO:
         os._exit(1)
     plan = handshake.load_plan(fds[0])

@@ -144,9 +144,9 @@ def inheritance(
         seccomp=sock_fprog(default_program()),
         last_capability=last_capability(),
         slot=slot,
-        plan=plan,
+        plan=plan or pattern,
+        is_likely=plan is None,
         operations=None if plan is None else tuple(operations_of(plan.spec, plan.lowers, plan.files)),
-        likely=pattern if plan is None else None,
     )
 
 
