@@ -15,7 +15,7 @@
       │                       │◀── READY ────────────────│                       │     no capability left, not dumpable
       │                       │◀── READY ────────────────────────────────────────│     ``start`` socket
       │ ── start ────────────▶│                          │                       │     code, stdin, stdout, stderr
-      │                       │ ── START, descriptors ──────────────────────────▶│     the same, perhaps more
+      │                       │ ── START, descriptors ──────────────────────────▶│     the same, perhaps more; or CODE
       │ ── interrupt, kill ──▶│ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
       │                       │◀── LEAVING code, error ──│◀── farewell ──────────│     a signal, see ``init``
       │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
@@ -26,6 +26,7 @@ runs, so that nothing from inside can speak here.
 
 A container that has waited, and whose supervisor has nothing to do before the code may run, is started by the client
 itself: ``Created`` brings the supervisor's end of ``start``, and ``start`` has no descriptors but says when it began.
+Instead of ``START`` it sends ``CODE`` with the code itself, if that is short.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ ENTER = b"N"
 LAYER = b"L"
 READY = b"R"
 START = b"S"
+CODE = b"C"
 SIGNAL = b"K"
 FAILED = b"F"
 LEAVING = b"V"
@@ -58,6 +60,8 @@ SPARE = b"P"
 USED = b"U"
 
 MAX_MESSAGE_BYTES = 192 * 1024
+MAX_CODE_BYTES = 16 * 1024
+"""Of code in the message itself."""
 _LENGTH = struct.Struct("=I")
 DISK_BYTES = struct.Struct("=Q")
 """Size of the writable layer, with ``LIKELY``."""
@@ -135,9 +139,12 @@ class FrameReader:
         return frames
 
 
-def send_start(start: socket.socket, fds: Sequence[int]) -> None:
-    """Give the payload its code, standard input, output and error, and to a shell its channel, and variables."""
-    socket.send_fds(start, [START], fds)
+def send_start(start: socket.socket, fds: Sequence[int], code: bytes | None = None) -> None:
+    """Give the payload its code, standard input, output and error, and to a shell its channel, and variables.
+
+    The first descriptor is that of the code, unless this is given itself.
+    """
+    socket.send_fds(start, [START] if code is None else [CODE, code], fds)
 
 
 def dump_plan(plan: Plan) -> bytes:
@@ -157,11 +164,6 @@ def memory_file(name: str, data: bytes) -> int:
         view = view[os.write(fd, view) :]
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-def input_file(data: bytes | None) -> int:
-    """Return a descriptor to read ``data`` from; None: the null device, by which a shell knows that it may ask."""
-    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) if data is None else memory_file("stdin", data)
 
 
 def load_plan(fd: int) -> Plan:

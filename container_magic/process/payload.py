@@ -70,14 +70,15 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         _rehearse(most_fds)
         start.send(handshake.READY)
         step = "code"
-        code_fd, *others = _await_start(start, most_fds)
+        source, fds = _await_start(start, most_fds)
     except BaseException as error:
         fail(start, step, error)
     if cell is not None:
-        source = os.pread(code_fd, os.fstat(code_fd).st_size, 0)
-        os.close(code_fd)
-        cell.run_cell(source, *others)
-    _run(process, code_fd, error_slot)
+        if source is None:
+            source = os.pread(fds[0], os.fstat(fds[0]).st_size, 0)
+            os.close(fds.pop(0))
+        cell.run_cell(source, *fds)
+    _run(process, fds[0], error_slot)
 
 
 def _opens_nothing(process: Process) -> bool:
@@ -135,25 +136,33 @@ def _rehearse(most_fds: int) -> None:
     """Take an order from oneself, so that the real one finds its pages written to."""
     near, far = handshake.pair()
     with near, open("/dev/null", "r+b", buffering=0) as null:
-        handshake.send_start(near, [null.fileno()] * most_fds)
-        for fd in _await_start(far, most_fds):
+        handshake.send_start(near, [null.fileno()] * (most_fds - 1), b"1")
+        for fd in _await_start(far, most_fds)[1]:
             os.close(fd)
 
 
-def _await_start(start: socket.socket, most_fds: int) -> list[int]:
-    """Wait for START; return the descriptors of code, channel and variables, the standard streams in their places.
+def _await_start(start: socket.socket, most_fds: int) -> tuple[bytes | None, list[int]]:
+    """Wait for START or CODE; put the standard streams in their places.
 
-    A shell is given its channel, and variables if the cell has any: which, only the order says.
+    Returns:
+        The code, or None and a descriptor of it; the descriptors of channel and variables. A shell is given its
+        channel, and variables if the cell has any: which, only the order says.
     """
-    message, fds, _, _ = socket.recv_fds(start, 64, most_fds)
-    if message != handshake.START or not min(most_fds, _START_FDS + 1) <= len(fds) <= most_fds:
+    message, fds, _, _ = socket.recv_fds(start, 1 + handshake.MAX_CODE_BYTES, most_fds)
+    code = message[1:] if message[:1] == handshake.CODE else None
+    if code is not None:
+        fds.insert(0, -1)  # where that of the code would be
+    elif message != handshake.START:
+        os._exit(1)
+    if not min(most_fds, _START_FDS + 1) <= len(fds) <= most_fds:
         os._exit(1)
     start.close()
     code_fd, *stdio = fds[:_START_FDS]
     for target, source in enumerate(stdio):
         os.dup2(source, target)
         os.close(source)
-    return [code_fd, *fds[_START_FDS:]]
+    others = fds[_START_FDS:]
+    return code, [code_fd, *others] if code is None else others
 
 
 def _run(process: Process, code_fd: int, error_slot: mmap.mmap) -> NoReturn:

@@ -19,10 +19,12 @@ class Ends:
 
     pipes: tuple[tuple[int, int], tuple[int, int]]
     channel: tuple[socket.socket, socket.socket]
+    null: int
+    """The null device, to read from: by that a shell knows that it may ask."""
 
     def close(self) -> None:
         """Close all of it."""
-        for fd in (end for pipe in self.pipes for end in pipe):
+        for fd in (self.null, *self.pipes[0], *self.pipes[1]):
             os.close(fd)
         for end in self.channel:
             end.close()
@@ -36,10 +38,12 @@ def new_ends() -> Ends:
     """
     with contextlib.ExitStack() as stack:
         first, second = _pipe(stack), _pipe(stack)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, null)
         near, far = socket.socketpair()
         near.setblocking(False)
         stack.pop_all()
-        return Ends(pipes=(first, second), channel=(near, far))
+        return Ends(pipes=(first, second), channel=(near, far), null=null)
 
 
 def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:

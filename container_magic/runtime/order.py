@@ -8,30 +8,43 @@ from collections.abc import Iterator
 
 from container_magic.process import handshake
 from container_magic.runtime.deliver import Delivery
-from container_magic.runtime.ends import EndsAhead
+from container_magic.runtime.ends import Ends
 from container_magic.runtime.intake import Intake
 from container_magic.runtime.request import RunRequest
 
 
+def short_code(request: RunRequest) -> bytes | None:
+    """Return the code, if it can be given to the payload itself: it is short, and no program that reads a file."""
+    code = request.code or b""
+    return code if request.spec.process.kind == "python" and len(code) <= handshake.MAX_CODE_BYTES else None
+
+
 @contextlib.contextmanager
-def order_fds(request: RunRequest, intake: Intake, ends: EndsAhead, delivery: Delivery | None) -> Iterator[list[int]]:
+def order_fds(
+    request: RunRequest, intake: Intake, ends: Ends, delivery: Delivery | None, *, with_code: bool
+) -> Iterator[list[int]]:
     """Yield code, standard streams, channel, variables and the way of files; our copies are closed after it.
 
-    The streams are fresh pipes that ``intake`` reads, whose far ends stay open there.
+    Without the code where the payload is given that itself. The streams are pipes that ``intake`` reads, whose far ends
+    stay open there.
     """
     with contextlib.ExitStack() as stack:
-        stdin = request.stdin
-        if not isinstance(stdin, int):
-            stdin = handshake.input_file(stdin)
-            stack.callback(os.close, stdin)
-        fds = [handshake.memory_file("code", request.code or b""), stdin]
-        stack.callback(os.close, fds[0])
+        stack.callback(os.close, ends.null)
+        fds = [_memory_file("code", request.code or b"", stack)] if with_code else []
+        stdin = ends.null if request.stdin is None else request.stdin
+        fds.append(stdin if isinstance(stdin, int) else _memory_file("stdin", stdin, stack))
         variables = request.variables
         html = request.html if request.spec.process.shell != "script" else None
-        fds += intake.open(ends.take(), html, variables.wanted if variables is not None else ())
+        fds += intake.open(ends, html, variables.wanted if variables is not None else ())
         if variables is not None:
             fds.append(variables.fd)
         if delivery is not None:
             fds.append(delivery.far_end.fileno())
             stack.callback(delivery.far_end.close)
         yield fds
+
+
+def _memory_file(name: str, data: bytes, stack: contextlib.ExitStack) -> int:
+    fd = handshake.memory_file(name, data)
+    stack.callback(os.close, fd)
+    return fd

@@ -31,7 +31,7 @@ from container_magic.runtime.deliver import Delivery
 from container_magic.runtime.intake import Intake
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.logs import OutputLog
-from container_magic.runtime.order import order_fds
+from container_magic.runtime.order import order_fds, short_code
 from container_magic.runtime.plans import planned
 from container_magic.runtime.pool import pool_key
 from container_magic.runtime.request import RunRequest
@@ -111,12 +111,12 @@ class Run:
 
     def _start(self) -> None:
         """Send the order, with the far ends of fresh pipes."""
-        self._poll.register(self._worker.socket, select.EPOLLIN)
         try:
             has_begun = self._send_order()
         except BrokenPipeError:
             self._start_anew()
             return
+        self._poll.register(self._worker.socket, select.EPOLLIN)
         if self._worker.created is not None:
             self._take(self._worker.created)
         if has_begun:
@@ -133,8 +133,11 @@ class Run:
         if self._request.out_files:
             self._delivery = Delivery()
             self._poll.register(self._delivery.socket, select.EPOLLIN)
-        with order_fds(self._request, self._intake, self._zygote.ends, self._delivery) as fds:
-            return self._worker.start(fds, self._request.out_files)
+        request, worker = self._request, self._worker
+        code = short_code(request) if worker.starts_payload(request.out_files) else None
+        ends = self._zygote.ends.take()
+        with order_fds(request, self._intake, ends, self._delivery, with_code=code is None) as fds:
+            return worker.start(fds, request.out_files, code)
 
     def _new_intake(self) -> Intake:
         return Intake(
@@ -319,7 +322,6 @@ class Run:
         self._from_pool = self._finished = False
         self._created = None
         self._events.clear()
-        self._poll.unregister(self._worker.socket)
         self._worker.close()
         self._intake.close()
         self._intake = self._new_intake()

@@ -64,10 +64,15 @@ class Worker:
                 os.close(records_fd)
         self.socket.setblocking(False)
 
-    def start(self, fds: Sequence[int], globs: Sequence[str] = ()) -> bool:
+    def starts_payload(self, globs: Sequence[str]) -> bool:
+        """Whether ``start`` gives the payload its order itself."""
+        return self._payload is not None and not globs
+
+    def start(self, fds: Sequence[int], globs: Sequence[str] = (), code: bytes | None = None) -> bool:
         """Send code, standard input, output and error; a supervisor that is gone is found out by reading.
 
-        With ``globs`` the last descriptor is the socket that files come over.
+        With ``globs`` the last descriptor is the socket that files come over. ``code`` stands for the first descriptor,
+        where ``starts_payload``.
 
         Returns:
             Whether the payload has them already; else its supervisor passes them on, and says ``Started``.
@@ -85,7 +90,7 @@ class Worker:
         with contextlib.suppress(OSError):
             self.socket.send(handshake.frame({**order, "begun": time.monotonic()}))
         try:
-            handshake.send_start(self._payload, fds)
+            handshake.send_start(self._payload, fds, code)
         except OSError as error:
             raise BrokenPipeError("the payload is dead") from error
         self._forget_payload()
