@@ -100,7 +100,9 @@ def _make() -> ContainShell:
     shell.db = {}
     refuse_nesting(shell)
     _warm_up(shell)
-    atexit.unregister(shell.atexit_operations)  # it frees what the end of the process frees
+    # both free what the end of the process frees
+    atexit.unregister(shell.atexit_operations)
+    shell.history_manager._finalizer.detach()
     sys.modules["__main__"] = main
     return shell
 
