@@ -21,12 +21,11 @@ from container_magic.display.failure import CellError, failure
 from container_magic.display.html import report_full_html, report_line_html
 from container_magic.display.notebook import Page, ask, show_last
 from container_magic.display.sending import Idle, Streams
-from container_magic.display.streams import StreamDecoder
 from container_magic.display.text import report_full, report_line
 from container_magic.errors import ContainError, OptionError
 from container_magic.events import Cleared, Displayed, Failed, InputAsked, Output, until_exited
+from container_magic.line_verbs import VERBS, call_verb, verb_words
 from container_magic.options.completion import at_cursor
-from container_magic.options.near import nearest
 from container_magic.remembered import by_identity
 from container_magic.report import ReportBuilder, RunReport
 
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from container_magic.runtime.variables import Variables
     from container_magic.spec import ContainerSpec
     from container_magic.verbs.run import Run, RunRequest
-
-_LOG_BYTES = 2 * 1024 * 1024
-"""How much of a log a notebook shows: a Jupyter server drops what comes faster than some megabytes per second."""
 
 _USAGE = """Run a cell in a container: %%contain [options], the code below it.
 
@@ -87,7 +83,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
         elif words[0].startswith("-"):
             self._set_defaults(words)
         else:
-            _call_verb(words[0], words[1:])
+            call_verb(words[0], words[1:])
 
     def _run(self, words: list[str], cell: str) -> None:
         asked = options.from_argv(words, "magic", self._defaults())
@@ -282,97 +278,6 @@ def _spelled(option: options.Option, value: Any) -> str:
     return option.name if value is True else f"{option.name} {value}"
 
 
-def _call_verb(verb: str, words: list[str]) -> None:
-    if verb not in _VERBS:
-        near = nearest(verb, [*_VERBS, *_CELL_ONLY])
-        meant = _CELL_ONLY.get(near, f"%contain {near}") if near else ""
-        more = f"did you mean {meant}?" if meant else f"accepted: {', '.join(_VERBS)}, or options"
-        raise OptionError(f"unknown verb {verb!r}; {more}")
-    print(_VERBS[verb](words))  # noqa: T201 - a magic's answer goes to stdout
-
-
-def _doctor(words: list[str]) -> str:
-    from container_magic.verbs.doctor_words import parse_words
-
-    asked = parse_words(words)
-    if asked.self_test:
-        from container_magic.verbs.self_test import outcomes_json, self_test
-
-        outcomes = list(self_test())
-        return outcomes_json(outcomes) if asked.json_format else "\n".join(outcome.line() for outcome in outcomes)
-    from container_magic.display.tables import checks_json, checks_text
-    from container_magic.verbs.doctor import doctor
-
-    return checks_json(doctor()) if asked.json_format else checks_text(doctor())
-
-
-def _kernel(words: list[str]) -> str:
-    from container_magic.kernel.command import kernel
-
-    return kernel(words).rstrip("\n")
-
-
-def _logs(words: list[str]) -> str:
-    from container_magic.runtime.output import OutputGate
-    from container_magic.verbs.logs import find_log, parse_words, read
-
-    name, raw = parse_words(words)
-    if raw:
-        raise OptionError("a notebook does not show raw bytes; accepted: %contain logs without --raw, or a terminal")
-    log = find_log(name)
-    gate, decoder = OutputGate(_LOG_BYTES), StreamDecoder()
-    text = "".join(decoder.feed(output) for data in read(log) for output in gate.feed("stdout", data))
-    text += "".join(map(decoder.feed, gate.finish())) + decoder.finish()
-    return f"{text}\n[all {log.size_bytes:,} bytes are in {log.path}]" if gate.exceeded else text
-
-
-def _diff(words: list[str]) -> str:
-    from container_magic.display.tables import changes_json, changes_text
-    from container_magic.verbs.diff import diff, parse_words
-
-    name, json_format = parse_words(words)
-    return (changes_json if json_format else changes_text)(diff(name))
-
-
-def _version(words: list[str]) -> str:
-    from container_magic import __version__
-
-    if words:
-        raise OptionError(f"unexpected argument {words[0]!r}; accepted: no argument")
-    return f"contain {__version__}"
-
-
-def _sessions(words: list[str]) -> str:
-    from container_magic.display.tables import sessions_text
-    from container_magic.verbs.sessions import list_sessions
-
-    if words:
-        raise OptionError(f"unexpected argument {words[0]!r}; accepted: no argument")
-    return sessions_text(list_sessions())
-
-
-def _stop(words: list[str]) -> str:
-    from container_magic.verbs.sessions import stop_session
-
-    if not words:
-        raise OptionError("which session is to be stopped? accepted: %contain stop NAME ...")
-    for name in words:
-        stop_session(name)
-    return "\n".join(words)
-
-
-_VERBS: dict[str, Callable[[list[str]], str]] = {
-    "diff": _diff,
-    "doctor": _doctor,
-    "kernel": _kernel,
-    "logs": _logs,
-    "sessions": _sessions,
-    "stop": _stop,
-    "version": _version,
-}
-_CELL_ONLY = {"run": "%%contain with the code below it"}
-
-
 @context_matcher()  # type: ignore[untyped-decorator]
 def _complete(context: CompletionContext) -> SimpleMatcherResult:
     """Return what may stand at the cursor of a ``%%contain`` or ``%contain`` line, in place of names of Python."""
@@ -394,27 +299,11 @@ _UNQUOTED = re.compile(r"""[\s'"\\${}]""")
 def _candidates(words: list[str], current: str) -> list[str]:
     if words[:3] == ["%contain", "kernel", "install"]:
         return at_cursor(words[3:], current, "kernel")
-    if len(words) > 1 and words[0] == "%contain" and words[1] in _VERBS:
-        return [word for word in _verb_words(words[1], words[-1]) if word.startswith(current)]
+    if len(words) > 1 and words[0] == "%contain" and words[1] in VERBS:
+        return [word for word in verb_words(words[1], words[-1]) if word.startswith(current)]
     found = at_cursor(words[1:], current, "magic", _own_names())
-    verbs = [verb for verb in _VERBS if verb.startswith(current)] if words == ["%contain"] else []
+    verbs = [verb for verb in VERBS if verb.startswith(current)] if words == ["%contain"] else []
     return [*verbs, *found]
-
-
-def _verb_words(verb: str, last: str) -> list[str]:
-    if verb == "doctor":
-        return ["json"] if last == "--format" else ["--format", "--self-test"]
-    if verb == "kernel":
-        return ["install", "list", "remove"] if last == "kernel" else []
-    if verb == "diff":
-        from container_magic.verbs.diff import known_ids
-
-        return ["json"] if last == "--format" else ["--format", *known_ids()]
-    if verb == "logs":
-        from container_magic.verbs.logs import kept_ids
-
-        return kept_ids()
-    return []
 
 
 def _own_names() -> list[str]:

@@ -39,6 +39,7 @@ RINGS = (
     ("display",),
     ("shell_completion", "standard_streams"),
     ("kernel",),
+    ("line_verbs",),
     ("magics", "cli"),
     ("__main__",),
 )
