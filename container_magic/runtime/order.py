@@ -30,12 +30,14 @@ def order_fds(
     """
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, ends.null)
+        variables = request.variables
+        html = request.html if request.spec.process.shell != "script" else None
+        # first of all: whatever goes wrong then, the intake closes them
+        streams = intake.open(ends, html, variables.wanted if variables is not None else ())
         fds = [_memory_file("code", request.code or b"", stack)] if with_code else []
         stdin = ends.null if request.stdin is None else request.stdin
         fds.append(stdin if isinstance(stdin, int) else _memory_file("stdin", stdin, stack))
-        variables = request.variables
-        html = request.html if request.spec.process.shell != "script" else None
-        fds += intake.open(ends, html, variables.wanted if variables is not None else ())
+        fds += streams
         if variables is not None:
             fds.append(variables.fd)
         if delivery is not None:

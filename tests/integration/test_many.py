@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,34 @@ def test_failing_runs_leak_nothing(needs):
 
     assert after["client descriptors"] == before["client descriptors"]
     assert after["zygote descriptors"] == before["zygote descriptors"]
+
+
+def test_a_run_without_a_descriptor_left_leaks_none():
+    """The pipes are there before the run; what its order needs besides them is refused."""
+
+    def too_few():
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        taken = set(map(int, os.listdir("/proc/self/fd")))
+        free = [number for number in range(len(taken) + 2) if number not in taken]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[1], hard))  # one more, for the run's own poll
+        try:
+            cm.run("pass", mem="64M", stdin=b"something")
+        except OSError:
+            return True
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return False
+
+    for _ in range(3):
+        cm.run("pass", mem="64M", stdin=b"something")
+    refused = too_few()
+    cm.run("pass", mem="64M", stdin=b"something")
+    before = _fds(os.getpid())
+    for _ in range(20):
+        refused = too_few() or refused
+        cm.run("pass", mem="64M", stdin=b"something")
+    assert refused
+    assert _fds(os.getpid()) <= before
 
 
 def test_volumes_leak_no_mount(run, tmp_path):
