@@ -141,7 +141,7 @@ def _send_config(boot: launch.Boot, features: HostFeatures) -> None:
         id_mappings=features.id_mappings,
         subordinate=features.subordinate,
     )
-    with contextlib.suppress(BrokenPipeError):  # it died: the wait for its answer says so
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: the wait for its answer says so
         boot.control.send(json.dumps(dataclasses.asdict(config)).encode())
 
 
@@ -166,7 +166,7 @@ def _send_order(boot: launch.Boot, features: HostFeatures, tree: HostTree, wish:
         pattern = make_plan(ContainerSpec(process=_likely_process(wish)), features, tree.lowers, "0" * 64)
         fds["pattern"] = memory_file("pattern", dump_plan(pattern))
         order = {"fds": list(fds), "preload": wish.preload, "once": wish.once}
-        with contextlib.suppress(BrokenPipeError):  # it died: the wait for its answer says so
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: the wait for its answer says so
             socket.send_fds(boot.control, [json.dumps(order).encode()], list(fds.values()))
     finally:
         for fd in set(fds.values()) | set(bases.values()):

@@ -154,6 +154,8 @@ def start(jupyter, tmp_path):
             started.append(options)
             name = write_spec(jupyter, f"own{len(started)}", options or LIMITS)
             log = tmp_path / f"stderr{len(started)}"
+            if keywords.get("transport") == "ipc":  # else its sockets are those of every other in this directory
+                keywords["ip"] = str(tmp_path / "kernel-ipc")
             return stack.enter_context(running(log, name, **keywords))
 
         yield start

@@ -104,6 +104,6 @@ def test_unknown_words_are_refused(words):
 
 def test_the_magic_shows_the_same_lines():
     """``%contain doctor --self-test`` returns the lines that the command prints."""
-    from container_magic.magics import _doctor
+    from container_magic.line_verbs import _doctor
 
     assert "held            read files of the host" in _doctor(["--self-test"]).splitlines()
