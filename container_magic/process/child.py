@@ -149,7 +149,7 @@ class _Setup:
             self._set_hostname()
             self._call(self.files, Place(root="", scratch=""))
             rehearse()
-            init.rehearse(self.own.slot)
+        init.rehearse(self.own.slot)
 
     def wait_for_the_plan(self) -> None:
         message, fds, _, _ = socket.recv_fds(self.own.sync, 128, _MAX_FDS)

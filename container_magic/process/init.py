@@ -36,7 +36,6 @@ def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoRetu
     sync = _keep_only_sync(sync)
     signals = syscalls.signal_fd((signal.SIGCHLD, *FAREWELLS))
     capabilities.clear()
-    _rehearse(error_slot, signals)
     sync.send(handshake.READY)  # the code starts when init, too, has nothing left to be taken
     code, number = _watch(sync, signals, payload_pid, error_slot)
     alone = _is_alone()
@@ -49,18 +48,16 @@ def live(sync: socket.socket, error_slot: mmap.mmap, payload_pid: int) -> NoRetu
 
 
 def rehearse(error_slot: mmap.mmap) -> None:
-    """Do once, before there is a payload's end to wait for, what ``live`` does then."""
+    """Write to the pages that ``live`` will write to, while nobody waits; the payload has been forked already.
+
+    A payload forked after it would begin with these signals blocked.
+    """
     signals = syscalls.signal_fd((signal.SIGCHLD, *FAREWELLS))
-    _rehearse(error_slot, signals)
-    os.close(signals)
-
-
-def _rehearse(error_slot: mmap.mmap, signals: int) -> None:
-    """Write to the pages that the end will write to, while nobody waits for it."""
     os.kill(os.getpid(), signal.SIGCHLD)
     _farewell(signals, 0)
     _reap(0)
     handshake.EXITED + EXIT.pack(0, 0, _is_alone()) + read_error(error_slot)
+    os.close(signals)
 
 
 def _is_alone() -> bool:

@@ -100,9 +100,10 @@ def _make() -> ContainShell:
     shell.db = {}
     refuse_nesting(shell)
     _warm_up(shell)
-    # both free what the end of the process frees
+    # both free what the end of the process frees; an older IPython has the first only
     atexit.unregister(shell.atexit_operations)
-    shell.history_manager._finalizer.detach()
+    if hasattr(shell.history_manager, "_finalizer"):
+        shell.history_manager._finalizer.detach()
     sys.modules["__main__"] = main
     return shell
 
