@@ -77,6 +77,18 @@ def test_a_start_like_the_last_and_one_unlike_it_see_what_they_should(first, nam
     assert seen == [first[kind] for kind in (name, name, name, "plain", "plain", name)]
 
 
+@pytest.mark.skipif(probe().cgroups.setup == "unified", reason="on cgroup v2 nothing is made ahead")
+@pytest.mark.parametrize(("options", "is_likely"), [({}, True), ({"env": {"A": "1"}}, False)])
+def test_files_of_a_likely_container_are_older_than_the_request_for_it(options, is_likely):
+    """They were written when nobody had asked; those of another are written again."""
+    client.shutdown()
+    code = "import os, time; print(time.time() - os.stat('/etc/hostname').st_mtime)"
+    cm.run(code, warm=0, mem="100M", net="none", **options)
+    time.sleep(1.5)
+    age_seconds = float(cm.run(code, warm=0, mem="100M", net="none", **options).stdout)
+    assert (age_seconds > 0.5) is is_likely
+
+
 def plan(**changes):
     """Return a plan of this host."""
     return make_plan(ContainerSpec(**changes), probe(), (), "0" * 64)
