@@ -43,6 +43,7 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
     start = own.start
     try:
         keep_only((start, word))
+        _rehearse()
         touched = _touch(own.plan.spec.process, error_slot)
         os.setsid()
         step = "plan"
@@ -67,7 +68,6 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         if cell is not None and not _opens_nothing(process):
             cell.prepare()
         most_fds = _START_FDS + 2 * (process.shell != "script")
-        _rehearse(most_fds)
         start.send(handshake.READY)
         step = "code"
         source, fds = _await_start(start, most_fds)
@@ -132,12 +132,12 @@ def _await_word(word: socket.socket) -> tuple[tuple[int, int], list[int]]:
     return (uid, gid), fds
 
 
-def _rehearse(most_fds: int) -> None:
+def _rehearse() -> None:
     """Take an order from oneself, so that the real one finds its pages written to."""
     near, far = handshake.pair()
     with near, open("/dev/null", "r+b", buffering=0) as null:
-        handshake.send_start(near, [null.fileno()] * (most_fds - 1), b"1")
-        for fd in _await_start(far, most_fds)[1]:
+        handshake.send_start(near, [null.fileno()] * _START_FDS, b"1")
+        for fd in _await_start(far, _START_FDS + 1)[1]:
             os.close(fd)
 
 

@@ -211,7 +211,7 @@ class Container:
             os.close(fd)
         if not self.waited:
             self._connection.send(self._created(), Started(start="cold"))
-            self._write_state("created")
+            self._write_state("running")
 
     def _created(self) -> Created:
         return Created(
