@@ -86,7 +86,8 @@ def test_what_printed_bytes_are_no_text_is_replaced(kernel):
     """A cell that writes no UTF-8 to its descriptor is shown with marks, and the kernel goes on."""
     cell = kernel.run("import os, sys\nsys.stdout.flush()\n_ = os.write(1, b'a\\xff\\xfeb\\n')")
     assert cell.reply["status"] == "ok"
-    assert kernel.run("print('next')").text("stdout").endswith("next\n")
+    # ipykernel reads the descriptor in a thread of its own: the bytes may come with the next cell, and after its text
+    assert "next" in kernel.run("print('next')").text("stdout").splitlines()
 
 
 def test_lone_surrogate_is_an_error_of_its_cell_or_replaced(kernel):
