@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from container_magic.cgroups.manager import CgroupManager, MemoryUse, Sample
+from container_magic.cgroups.manager import CgroupManager, Figures, Handover, MemoryUse, Sample
 
-__all__ = ["CgroupManager", "MemoryUse", "Sample", "open_manager"]
+__all__ = ["CgroupManager", "Figures", "Handover", "MemoryUse", "Sample", "figures_of", "open_manager"]
 
 
 def open_manager(setup: str, bases: Mapping[str, int], name: str, controllers: tuple[str, ...]) -> CgroupManager:
@@ -29,3 +29,14 @@ def open_manager(setup: str, bases: Mapping[str, int], name: str, controllers: t
     from container_magic.cgroups.none import NoCgroupManager
 
     return NoCgroupManager()
+
+
+def figures_of(handover: Handover) -> Figures:
+    """Return the figures that another process has handed over."""
+    if handover.version == 1:
+        from container_magic.cgroups.v1_figures import V1Figures
+
+        return V1Figures(handover)
+    from container_magic.cgroups.v2_figures import V2Figures
+
+    return V2Figures(handover)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from container_magic.events import DeviceIO
 
@@ -31,6 +31,11 @@ def v2_counters(text: str) -> Counters:
         values = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
         found[number] = (int(values.get("rbytes", 0)), int(values.get("wbytes", 0)))
     return found
+
+
+def counters_of(plain: Mapping[str, Sequence[int]] | None) -> Counters | None:
+    """Return counters that have been JSON."""
+    return None if plain is None else {number: (read, written) for number, (read, written) in plain.items()}
 
 
 def total(counters: Counters) -> tuple[int, int]:

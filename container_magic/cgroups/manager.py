@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from container_magic.deferred import dataclass
 from container_magic.events import Usage
@@ -39,6 +39,34 @@ class MemoryUse:
     """Without any cached file, with what is swapped out: what the kernel cannot take back."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Handover:
+    """What lets another process read the figures of a container: open files by name, and what they count from.
+
+    ``version`` is that of cgroups; ``start`` is plain JSON.
+    """
+
+    version: int
+    fds: dict[str, int]
+    start: dict[str, Any]
+
+
+class Figures(Protocol):
+    """What a container's cgroup says."""
+
+    def sample(self) -> Sample:
+        """Return the figures of this moment."""
+
+    def tasks(self) -> int | None:
+        """Return how many tasks there are now; None where the host does not say."""
+
+    def usage(self) -> Usage:
+        """Return what was used since ``begin``; ``wall_seconds`` is not known here."""
+
+    def hand_over(self) -> Handover | None:
+        """Return what lets another process read the same figures; None where they do not tell when a run is over."""
+
+
 @contextlib.contextmanager
 def nothing_half_made(manager: CgroupManager) -> Iterator[None]:
     """Delete what ``manager`` has made when what is done here fails."""
@@ -49,7 +77,7 @@ def nothing_half_made(manager: CgroupManager) -> Iterator[None]:
         raise
 
 
-class CgroupManager(Protocol):
+class CgroupManager(Figures, Protocol):
     """The fresh cgroup of one container: made, joined by the container itself, measured, removed."""
 
     def require(self, controllers: tuple[str, ...]) -> None:
@@ -81,9 +109,6 @@ class CgroupManager(Protocol):
     def restart_peak(self) -> bool:
         """Let the memory peak count from here; False where the kernel cannot."""
 
-    def sample(self) -> Sample:
-        """Return the figures of this moment."""
-
     def memory_use(self) -> MemoryUse | None:
         """Return what the memory of this moment consists of; None where the host does not say."""
 
@@ -98,14 +123,8 @@ class CgroupManager(Protocol):
     def alarm_heard(self) -> None:
         """Let the descriptor of ``memory_alarm`` wait for the next time."""
 
-    def tasks(self) -> int | None:
-        """Return how many tasks there are now; None where the host does not say."""
-
     def tasks_refused(self) -> int | None:
         """Return how often the limit of tasks has refused one; None where the kernel does not say."""
-
-    def usage(self) -> Usage:
-        """Return what was used since ``begin``; ``wall_seconds`` is not known here."""
 
     def close(self) -> None:
         """Close all descriptors that the manager opened; the group stays."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from container_magic.cgroups.manager import MemoryUse, Sample
+from container_magic.cgroups.manager import Handover, MemoryUse, Sample
 from container_magic.errors import HostError
 from container_magic.events import Usage
 from container_magic.spec import Resources
@@ -73,6 +73,10 @@ class NoCgroupManager:
     def usage(self) -> Usage:
         """Return a usage without figures."""
         return Usage()
+
+    def hand_over(self) -> Handover | None:
+        """Return None: there are no figures."""
+        return None
 
     def close(self) -> None:
         """Do nothing: nothing is open."""

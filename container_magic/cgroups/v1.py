@@ -7,17 +7,15 @@ import os
 import select
 from collections.abc import Mapping, Set
 
-from container_magic.cgroups import devices, files
-from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, Sample, nothing_half_made
+from container_magic.cgroups import files
+from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, nothing_half_made
 from container_magic.cgroups.settings import Setting, v1_settings
+from container_magic.cgroups.v1_figures import IO_FILE, V1Figures
 from container_magic.errors import ContainError, HostError
-from container_magic.events import Usage
 from container_magic.spec import Resources
 
-_IO_FILE = "blkio.throttle.io_service_bytes_recursive"
 
-
-class V1Manager:
+class V1Manager(V1Figures):
     """The groups ``name`` of one container, one in each hierarchy of ``controllers``.
 
     Args:
@@ -27,6 +25,7 @@ class V1Manager:
     """
 
     def __init__(self, bases: Mapping[str, int], name: str, controllers: tuple[str, ...]) -> None:
+        super().__init__()
         self._name = name
         self._all_bases = bases
         self._bases: dict[str, int] = {}
@@ -34,11 +33,6 @@ class V1Manager:
         self._by_directory: dict[tuple[int, int], int] = {}  # device and inode of a base -> the same
         self._made: list[int] = []  # bases in which our group was made, each hierarchy once
         self._entries: list[int] = []
-        self._open: dict[str, int | None] = {}  # file -> descriptor that is read again and again
-        self._cpu_start: tuple[int, int, int, int] = (0, 0, 0, 0)
-        self._io_start: devices.Counters | None = None
-        self._io_is_counted = False  # for anybody
-        self._memory_limit_bytes: int | None = None
         self._alarm: int | None = None
         self.require(controllers)
 
@@ -121,7 +115,7 @@ class V1Manager:
             ("cpu", ("cpu.stat",)),
             ("memory", ("memory.usage_in_bytes", "memory.oom_control", "memory.max_usage_in_bytes")),
             ("pids", ("pids.current", "pids.peak")),  # the v1 hierarchy has the peak since Linux 6.1 too
-            ("blkio", (_IO_FILE,)),
+            ("blkio", (IO_FILE,)),
         ):
             if controller in controllers:
                 for name in names:
@@ -140,7 +134,7 @@ class V1Manager:
         self.restart_peak()
         self._cpu_start = self._cpu_counters()
         if "blkio" in self._groups:
-            self._io_is_counted = ":" in files.read(self._bases["blkio"], _IO_FILE)
+            self._io_is_counted = ":" in files.read(self._bases["blkio"], IO_FILE)
         self._io_start = self._io_counters()
 
     def restart_peak(self) -> bool:
@@ -149,38 +143,6 @@ class V1Manager:
             return False
         files.write(self._groups["memory"], "memory.max_usage_in_bytes", "0")
         return True
-
-    def _text(self, name: str) -> str:
-        return files.reread(self._open.get(name))
-
-    def _cpu_counters(self) -> tuple[int, int, int, int]:
-        """Return total, user, system and throttled nanoseconds."""
-        total, user, system = (
-            files.number(self._text(name)) or 0 for name in ("cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys")
-        )
-        return total, user, system, files.keyed(self._text("cpu.stat")).get("throttled_time", 0)
-
-    def _io_counters(self) -> devices.Counters | None:
-        """Return bytes read and written by device; None when the kernel does not count them.
-
-        Since Linux 6.10 the counters live only on disks for which some group has a throttle rule: without any, neither
-        our file nor the parent's names a device. Buffered writes that the kernel flushes later are nobody's in v1.
-        """
-        if "blkio" not in self._groups:
-            return None
-        text = self._text(_IO_FILE)
-        if ":" not in text and not self._io_is_counted:
-            return None
-        return devices.v1_counters(text)
-
-    def sample(self) -> Sample:
-        """Return the figures of this moment."""
-        cpu = files.number(self._text("cpuacct.usage"))
-        return Sample(
-            cpu_seconds=None if cpu is None else (cpu - self._cpu_start[0]) / 1e9,
-            memory_bytes=files.number(self._text("memory.usage_in_bytes")),
-            oom_kills=files.keyed(self._text("memory.oom_control")).get("oom_kill"),  # since Linux 4.13
-        )
 
     def memory_use(self) -> MemoryUse | None:
         """Return what the memory of this moment consists of."""
@@ -221,38 +183,10 @@ class V1Manager:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._alarm)
 
-    def tasks(self) -> int | None:
-        """Return how many tasks there are now."""
-        return files.number(self._text("pids.current"))
-
     def tasks_refused(self) -> int | None:
         """Return how often a fork was refused (``pids.events``, since Linux 4.8)."""
         group = self._groups.get("pids")
         return None if group is None else files.keyed(files.read(group, "pids.events")).get("max")
-
-    def usage(self) -> Usage:
-        """Return what was used since ``begin``."""
-        total, user, system, throttled = (
-            (now - then) / 1e9 for now, then in zip(self._cpu_counters(), self._cpu_start, strict=True)
-        )
-        # user and system are counted in ticks, the total in nanoseconds: split the total as cputime_adjust() does
-        user = total * user / (user + system) if user + system > 0 else total
-        has_cpu = self._open.get("cpuacct.usage") is not None
-        io, io_before = self._io_counters(), self._io_start or {}
-        read, written = (None, None) if io is None else devices.total(io)
-        read_before, written_before = devices.total(io_before)
-        return Usage(
-            cpu_seconds=total if has_cpu else None,
-            cpu_user_seconds=user if has_cpu else None,
-            cpu_system_seconds=total - user if has_cpu else None,
-            throttled_seconds=throttled if self._open.get("cpu.stat") is not None else None,
-            memory_peak_bytes=files.number(self._text("memory.max_usage_in_bytes")),
-            memory_limit_bytes=self._memory_limit_bytes,
-            pids_peak=files.number(self._text("pids.peak")),
-            io_read_bytes=None if read is None else read - read_before,
-            io_write_bytes=None if written is None else written - written_before,
-            io_devices=None if io is None else devices.busiest(io, io_before),
-        )
 
     def close(self) -> None:
         """Close all descriptors that the manager opened; the groups stay."""

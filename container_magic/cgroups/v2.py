@@ -9,31 +9,28 @@ from __future__ import annotations
 import os
 import select
 
-from container_magic.cgroups import devices, files
-from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, Sample, nothing_half_made
+from container_magic.cgroups import files
+from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, nothing_half_made
 from container_magic.cgroups.settings import v2_settings
-from container_magic.events import Usage
+from container_magic.cgroups.v2_figures import V2Figures
 from container_magic.spec import Resources
 
 PAYLOAD = "payload"
 """Name of the inner group."""
 
 
-class V2Manager:
+class V2Manager(V2Figures):
     """The group ``name`` of one container below the directory descriptor ``base``, which stays the caller's."""
 
     def __init__(self, base: int, name: str) -> None:
+        super().__init__()
         self._base = base
         self._name = name
         self._made = False
         self._outer: int | None = None
         self._inner: int | None = None
         self._entry: int | None = None
-        self._open: dict[str, int | None] = {}
-        self._cpu_start: dict[str, int] = {}
-        self._io_start: devices.Counters = {}
         self._alarm: int | None = None
-        self._memory_limit_bytes: int | None = None
 
     def require(self, controllers: tuple[str, ...]) -> None:
         """Do nothing: one group is all controllers'."""
@@ -97,23 +94,6 @@ class V2Manager:
             return False
         return True
 
-    def _text(self, name: str) -> str:
-        return files.reread(self._open.get(name))
-
-    def _cpu_since_start(self, now: dict[str, int], key: str) -> float | None:
-        return (now[key] - self._cpu_start.get(key, 0)) / 1e6 if key in now else None
-
-    def _io_counters(self) -> devices.Counters:
-        return devices.v2_counters(self._text("io.stat"))
-
-    def sample(self) -> Sample:
-        """Return the figures of this moment."""
-        return Sample(
-            cpu_seconds=self._cpu_since_start(files.keyed(self._text("cpu.stat")), "usage_usec"),
-            memory_bytes=files.number(self._text("memory.current")),
-            oom_kills=files.keyed(self._text("memory.events")).get("oom_kill"),
-        )
-
     def memory_use(self) -> MemoryUse | None:
         """Return what the memory of this moment consists of."""
         usage = files.number(self._text("memory.current"))
@@ -144,32 +124,9 @@ class V2Manager:
         """Read ``memory.events``: the next event is news."""
         files.reread(self._alarm)
 
-    def tasks(self) -> int | None:
-        """Return how many tasks there are now."""
-        return files.number(self._text("pids.current"))
-
     def tasks_refused(self) -> int | None:
         """Return how often a fork was refused (``pids.events``; the inner group has no limit of its own)."""
         return None if self._outer is None else files.keyed(files.read(self._outer, "pids.events")).get("max")
-
-    def usage(self) -> Usage:
-        """Return what was used since ``begin``."""
-        cpu = files.keyed(self._text("cpu.stat"))
-        has_io = self._open.get("io.stat") is not None
-        io = self._io_counters()
-        (read, written), (read_before, written_before) = devices.total(io), devices.total(self._io_start)
-        return Usage(
-            cpu_seconds=self._cpu_since_start(cpu, "usage_usec"),
-            cpu_user_seconds=self._cpu_since_start(cpu, "user_usec"),
-            cpu_system_seconds=self._cpu_since_start(cpu, "system_usec"),
-            throttled_seconds=self._cpu_since_start(cpu, "throttled_usec"),
-            memory_peak_bytes=files.number(self._text("memory.peak")),
-            memory_limit_bytes=self._memory_limit_bytes,
-            pids_peak=files.number(self._text("pids.peak")),
-            io_read_bytes=read - read_before if has_io else None,
-            io_write_bytes=written - written_before if has_io else None,
-            io_devices=devices.busiest(io, self._io_start) if has_io else None,
-        )
 
     def close(self) -> None:
         """Close all descriptors that the manager opened; the groups stay."""
@@ -196,9 +153,3 @@ def _open_peak(outer: int) -> int | None:
     """Open ``memory.peak`` (since Linux 5.19) for reading and, where it can be reset, for writing."""
     fd = files.open_read(outer, "memory.peak", os.O_RDWR)
     return fd if fd is not None else files.open_read(outer, "memory.peak")
-
-
-def _sum_of(text: str, key: str) -> int:
-    """Add up ``key`` over the devices of ``io.stat`` (``MAJ:MIN rbytes=N wbytes=N ...``)."""
-    pairs = (pair.partition("=") for line in text.splitlines() for pair in line.split()[1:])
-    return sum(int(value) for name, _, value in pairs if name == key)

@@ -248,7 +248,7 @@ def directory_of(place: str, path: str = "") -> str:
 def unenforceable(words: Sequence[str]) -> ContainError | None:
     """Return why this host would refuse to start a kernel with these options; None = it would not."""
     from container_magic.kernel.options import check_words
-    from container_magic.runtime.run import plan_for
+    from container_magic.runtime.plans import plan_for
     from container_magic.verbs.sessions import session_spec
 
     try:

@@ -23,6 +23,10 @@ MAX_HEADER_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_JSON_BYTES = 2 * 1024 * 1024
 """Of one part that is JSON: decoded it takes many times that."""
+FAREWELL_HEADER = b'{"op":"farewell","seq":0}'
+FAREWELL = LENGTHS.pack(len(FAREWELL_HEADER), 0) + FAREWELL_HEADER
+"""The last frame of code that has ended well; where it goes to init instead there is none."""
+_PATIENCE_MILLISECONDS = 20
 _MAX_ID_CHARACTERS = 200
 _MAX_PROMPT_CHARACTERS = 10_000
 _READ_BYTES = 65536
@@ -72,6 +76,19 @@ class Channel:
         """Say that a session's next cell listens to interrupts."""
         with self._lock, contextlib.suppress(OSError):
             self._send({"op": "begun", "seq": 0}, [])
+
+    def say_farewell(self) -> None:
+        """Say that the code has ended well, and wait to be killed; return when somebody else has to be told.
+
+        A client that has other things to do is not waited for: its clock would count that time.
+        """
+        if not self._lock.acquire(blocking=False):
+            return  # another thread is in the middle of a frame
+        poll = select.poll()
+        with contextlib.suppress(OSError, KeyboardInterrupt):  # the code has closed it
+            if self._socket.send(FAREWELL, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) == len(FAREWELL):
+                poll.register(self._socket, select.POLLIN)
+                poll.poll(_PATIENCE_MILLISECONDS)
 
     def show(
         self,

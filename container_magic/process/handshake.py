@@ -17,7 +17,8 @@
       │ ── start ────────────▶│                          │                       │     code, stdin, stdout, stderr
       │                       │ ── START, descriptors ──────────────────────────▶│     the same, perhaps more; or CODE
       │ ── interrupt, kill ──▶│ ── SIGNAL n ────────────▶│ ── kill(-payload) ───▶│
-      │                       │◀── LEAVING code, error ──│◀── farewell ──────────│     a signal, see ``init``
+      │◀── farewell ─────────────────────────────────────────────────────────────│     the channel, see ``parting``
+      │                       │◀── LEAVING code, error ──│◀── farewell ──────────│     or a signal, see ``init``
       │                       │◀── EXITED status, error ─│◀── wait, error slot ──│
 
 Every message but the client's frames is one SOCK_SEQPACKET datagram whose first byte is its kind. Init and payload
@@ -25,8 +26,9 @@ hold one end each, and ``word`` between them is gone before either is ready; the
 runs, so that nothing from inside can speak here.
 
 A container that has waited, and whose supervisor has nothing to do before the code may run, is started by the client
-itself: ``Created`` brings the supervisor's end of ``start``, and ``start`` has no descriptors but says when it began.
-Instead of ``START`` it sends ``CODE`` with the code itself, if that is short.
+itself: before ``Created`` comes a frame with the supervisor's end of ``start``, and ``start`` has no descriptors but
+says when it began. Instead of ``START`` it sends ``CODE`` with the code itself, if that is short.
+The same frame may bring what a client needs to see the payload off by itself; the payload then says farewell to it.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ LAYER = b"L"
 READY = b"R"
 START = b"S"
 CODE = b"C"
+TO_INIT = b"i"
+TO_CLIENT = b"c"
 SIGNAL = b"K"
 FAILED = b"F"
 LEAVING = b"V"
@@ -139,12 +143,15 @@ class FrameReader:
         return frames
 
 
-def send_start(start: socket.socket, fds: Sequence[int], code: bytes | None = None) -> None:
+def send_start(
+    start: socket.socket, fds: Sequence[int], code: bytes | None = None, *, farewell_to: bytes = TO_INIT
+) -> None:
     """Give the payload its code, standard input, output and error, and to a shell its channel, and variables.
 
-    The first descriptor is that of the code, unless this is given itself.
+    The first descriptor is that of the code, unless this is given itself. ``farewell_to`` says who hears that the code
+    has ended well: ``TO_INIT`` or ``TO_CLIENT``.
     """
-    socket.send_fds(start, [START] if code is None else [CODE, code], fds)
+    socket.send_fds(start, [START, farewell_to] if code is None else [CODE, farewell_to, code], fds)
 
 
 def dump_plan(plan: Plan) -> bytes:

@@ -93,7 +93,7 @@ class Interpreter:
         self._shell = _shell(process.shell, error_slot)
         self._exchange = _own(EXCHANGE)
         self._channel: Channel | None = None
-        self._stopped = False
+        self._stopped = self._tells_client = False
         self._listens = False  # to SIGINT
 
     def prepare(self, *, touched: str = "") -> None:
@@ -121,13 +121,22 @@ class Interpreter:
         self._listens = True
         self._shell.touch(filename, module)
 
-    def run_cell(self, source: bytes, channel_fd: int | None = None, variables_fd: int | None = None) -> NoReturn:
+    def run_cell(
+        self,
+        source: bytes,
+        channel_fd: int | None = None,
+        variables_fd: int | None = None,
+        *,
+        tells_client: bool = False,
+    ) -> NoReturn:
         """Run ``source`` and end this process with the exit code that Python would give.
 
         An uncaught exception is left in the slot as JSON (ename, evalue, traceback) and, where the process asks for
         it, printed to standard error as usual. ``channel_fd`` is where a shell shows things, ``variables_fd`` holds the
-        variables that the cell is given, and the names of those that are wanted of it.
+        variables that the cell is given, and the names of those that are wanted of it. ``tells_client``: that the code
+        has ended well is said on the channel, and not to init.
         """
+        self._tells_client = tells_client
         if not _streams:
             _open_streams()
         elif not _is_null(0):
@@ -219,11 +228,16 @@ class Interpreter:
             except Exception:
                 code = code or 120  # what CPython's finalisation says of a stream that cannot be flushed
         if code in range(len(FAREWELLS)) and os.getpid() == pid:
-            set_leaving(self._slot)
-            os.sched_yield()  # what has run until now is accounted for
-            with contextlib.suppress(OSError):
-                os.kill(1, FAREWELLS[code])
+            self._say_farewell(code)
         os._exit(code)
+
+    def _say_farewell(self, code: int) -> None:
+        if code == 0 and self._tells_client and self._channel is not None:
+            self._channel.say_farewell()
+        os.sched_yield()  # what has run until now is accounted for
+        set_leaving(self._slot)
+        with contextlib.suppress(OSError):
+            os.kill(1, FAREWELLS[code])
 
 
 def _reseed() -> None:

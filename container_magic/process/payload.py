@@ -70,14 +70,14 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         most_fds = _START_FDS + 2 * (process.shell != "script")
         start.send(handshake.READY)
         step = "code"
-        source, fds = _await_start(start, most_fds)
+        source, fds, farewell_to = _await_start(start, most_fds)
     except BaseException as error:
         fail(start, step, error)
     if cell is not None:
         if source is None:
             source = os.pread(fds[0], os.fstat(fds[0]).st_size, 0)
             os.close(fds.pop(0))
-        cell.run_cell(source, *fds)
+        cell.run_cell(source, *fds, tells_client=farewell_to == handshake.TO_CLIENT)
     _run(process, fds[0], error_slot)
 
 
@@ -141,18 +141,19 @@ def _rehearse() -> None:
             os.close(fd)
 
 
-def _await_start(start: socket.socket, most_fds: int) -> tuple[bytes | None, list[int]]:
+def _await_start(start: socket.socket, most_fds: int) -> tuple[bytes | None, list[int], bytes]:
     """Wait for START or CODE; put the standard streams in their places.
 
     Returns:
-        The code, or None and a descriptor of it; the descriptors of channel and variables. A shell is given its
-        channel, and variables if the cell has any: which, only the order says.
+        The code, or None and a descriptor of it; the descriptors of channel and variables; who hears the farewell. A
+        shell is given its channel, and variables if the cell has any: which, only the order says.
     """
-    message, fds, _, _ = socket.recv_fds(start, 1 + handshake.MAX_CODE_BYTES, most_fds)
-    code = message[1:] if message[:1] == handshake.CODE else None
+    message, fds, _, _ = socket.recv_fds(start, 2 + handshake.MAX_CODE_BYTES, most_fds)
+    kind, farewell_to = message[:1], message[1:2]
+    code = message[2:] if kind == handshake.CODE else None
     if code is not None:
         fds.insert(0, -1)  # where that of the code would be
-    elif message != handshake.START:
+    elif kind != handshake.START:
         os._exit(1)
     if not min(most_fds, _START_FDS + 1) <= len(fds) <= most_fds:
         os._exit(1)
@@ -162,7 +163,7 @@ def _await_start(start: socket.socket, most_fds: int) -> tuple[bytes | None, lis
         os.dup2(source, target)
         os.close(source)
     others = fds[_START_FDS:]
-    return code, [code_fd, *others] if code is None else others
+    return code, [code_fd, *others] if code is None else others, farewell_to
 
 
 def _run(process: Process, code_fd: int, error_slot: mmap.mmap) -> NoReturn:

@@ -75,13 +75,17 @@ class _Begun(msgspec.Struct, tag_field="op", tag="begun", forbid_unknown_fields=
     seq: _Sequence
 
 
+class _Farewell(msgspec.Struct, tag_field="op", tag="farewell", forbid_unknown_fields=True):
+    seq: _Sequence
+
+
 class _Value(msgspec.Struct, tag_field="op", tag="value", forbid_unknown_fields=True):
     seq: _Sequence
     name: Annotated[str, msgspec.Meta(max_length=_MAX_NAME_CHARACTERS)]
     last: bool = False
 
 
-Header = _Display | _Result | _Clear | _Input | _Done | _Begun | _Value
+Header = _Display | _Result | _Clear | _Input | _Done | _Begun | _Farewell | _Value
 _decoder: msgspec.json.Decoder[Header] = msgspec.json.Decoder(Header)
 
 
@@ -150,6 +154,8 @@ class Channel:
         self._flood_bytes_left = FLOOD_BYTES
         self.begun = False
         """A session's cell listens to interrupts."""
+        self.said_farewell = False
+        """The code has ended well, as the payload says, which is about to exit."""
         self.done: int | None = None
         """Exit code of a session's cell that is over, as the payload says."""
         self.not_shown = 0
@@ -203,6 +209,9 @@ class Channel:
             return None
         elif isinstance(header, _Begun):
             self.begun = True
+            return None
+        elif isinstance(header, _Farewell):
+            self.said_farewell = True
             return None
         elif not self._may("updates"):
             event = None

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from container_magic.deferred import dataclass
@@ -95,6 +96,8 @@ class Connection:
         self._order: Order | None = None
         self._fds: list[int] = []
         self._kept: list[dict[str, Any]] = []
+        self.hurried = False
+        """The client wants the next container before the news of this one's end: it has seen that itself."""
         self.wakeup = wakeup_fd
         self.layers_fd: int | None = None
         """The container's upper layers, when it was to send them."""
@@ -110,15 +113,16 @@ class Connection:
             self._outbox += handshake.frame(to_dict(event))
         self.pump()
 
-    def send_with(self, event: Event, end: socket.socket) -> None:
-        """Send ``event`` and the descriptor of ``end`` with it; without, when the client does not take it at once."""
-        data = b"" if self._outbox or self._lost else handshake.frame(to_dict(event))
-        if data:
+    def send_with(self, told: Mapping[str, Any], fds: Mapping[str, int], *events: Event) -> None:
+        """Send descriptors by name, what is ``told`` of them, and ``events``; these alone, if the client is slow."""
+        if fds and not self._outbox and not self._lost:
+            frames = ({"op": "hand_over", **told, "fds": list(fds)}, *map(to_dict, events))
+            data = b"".join(map(handshake.frame, frames))
             with contextlib.suppress(OSError):
-                sent = socket.send_fds(self.socket, [data], [end.fileno()])
+                sent = socket.send_fds(self.socket, [data], list(fds.values()))
                 self._outbox += data[sent:]
                 return
-        self.send(event)
+        self.send(*events)
 
     def pump(self) -> None:
         """Write as much as the client takes now."""
@@ -141,7 +145,9 @@ class Connection:
 
     def linger(self, seconds: float) -> None:
         """Wait until the client says something, closes its end, or ``seconds`` are over."""
-        select.select([self.socket.fileno(), self.wakeup], [], [], seconds)
+        hurried, self.hurried = self.hurried, False
+        if not hurried and self._order is None:
+            select.select([self.socket.fileno(), self.wakeup], [], [], seconds)
 
     def receive(self) -> list[dict[str, Any]]:
         """Return the frames that have come.
@@ -212,15 +218,19 @@ class Connection:
 
     def _take_order(self) -> None:
         for frame in self.receive():
-            if self._order is not None:
-                self._kept.append(frame)
-            # an interrupt or kill that came too late for the run before is for none
-            elif frame.get("op") == "start":
-                globs = tuple(frame.get("globs", ()))
-                files = socket.socket(fileno=self._fds.pop()) if globs else None
-                fds, begun = tuple(self._fds), frame.get("begun")
-                self._order = Order(run=frame["run"], fds=fds, globs=globs, files=files, begun=begun)
-                self._fds = []
+            self.keep(frame)
+
+    def keep(self, frame: dict[str, Any]) -> None:
+        """Keep what is meant for the next run: its ``start``, and what comes behind it."""
+        if self._order is not None:
+            self._kept.append(frame)
+        # an interrupt or kill that came too late for the run before is for none
+        elif frame.get("op") == "start":
+            globs = tuple(frame.get("globs", ()))
+            files = socket.socket(fileno=self._fds.pop()) if globs else None
+            fds, begun = tuple(self._fds), frame.get("begun")
+            self._order = Order(run=frame["run"], fds=fds, globs=globs, files=files, begun=begun)
+            self._fds = []
 
     def take_kept(self) -> list[dict[str, Any]]:
         """Return the frames that have come behind the ``start``: nobody could obey them yet."""

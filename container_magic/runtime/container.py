@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from container_magic.cgroups import CgroupManager
@@ -28,6 +28,7 @@ from container_magic.runtime.control import Control
 from container_magic.runtime.ground import Ground, new_ground
 from container_magic.runtime.high_mark import HighMark
 from container_magic.runtime.measure import Gauge
+from container_magic.runtime.parting import offer
 from container_magic.runtime.records import write_record
 from container_magic.runtime.session_watch import SessionWatcher
 from container_magic.runtime.shortage import Shortages
@@ -129,15 +130,25 @@ class Container:
         self.waited = not self._connection.asked()
         if not self.waited:  # the code first, then the news
             return
-        if self._starts_alone():
-            self._connection.send_with(self._created(), self._init.start)
-        else:
-            self._connection.send(self._created())
+        with self._parting() as (told, fds):
+            order = {"order": self._init.start.fileno()} if self._starts_alone() else {}
+            self._connection.send_with(told, {**order, **fds}, self._created())
         self._write_state("created")
 
     def _starts_alone(self) -> bool:
         """Whether this process has nothing to look at or to make before the code may run."""
         return not self._trees.fds and self._layers is None and not self._plan.spec.process.session
+
+    @contextlib.contextmanager
+    def _parting(self) -> Iterator[tuple[dict[str, Any], dict[str, int]]]:
+        """Yield what the client can see the payload off with; nothing without a channel, or to collect things."""
+        process = self._plan.spec.process
+        collects = self._layers is not None or self._root is not None
+        if collects or process.session or process.shell not in ("plain", "ipython"):
+            yield {}, {}
+            return
+        with offer(self._cgroup, self._init.pid, self._payload_pid, self._init.start) as (told, fds):
+            yield told, fds
 
     def _let_go(self) -> None:
         """Copy the mounts, and hand the child its plan."""
@@ -202,16 +213,23 @@ class Container:
             # first the news, then the deed: the payload may take this CPU from the supervisor as soon as it can run
             self._connection.send(Started(start="warm"))
         self._begun = time.monotonic()
+        if self.waited:
+            self._send_order(order, handshake.TO_INIT)
+        else:
+            with self._parting() as (told, fds):
+                self._send_order(order, handshake.TO_CLIENT if fds else handshake.TO_INIT)
+                began = {**told, "begun": self._begun}
+                self._connection.send_with(began, fds, self._created(), Started(start="cold"))
+            self._write_state("running")
+
+    def _send_order(self, order: Order, farewell_to: bytes) -> None:
         try:
-            handshake.send_start(self._init.start, order.fds)
+            handshake.send_start(self._init.start, order.fds, farewell_to=farewell_to)
         except OSError as error:
             self._running = self.waited  # else nobody has heard of a start
             raise InternalError("the container died before it was started") from error
         for fd in order.fds:
             os.close(fd)
-        if not self.waited:
-            self._connection.send(self._created(), Started(start="cold"))
-            self._write_state("running")
 
     def _created(self) -> Created:
         return Created(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from container_magic.events import CodeError, Displayed, Event, LimitReached, Returned, StreamName
+from container_magic.process.channel import FAREWELL
 from container_magic.runtime.ends import PIPE_BYTES, Ends
 from container_magic.runtime.output import OutputGate
 
@@ -56,6 +57,8 @@ class Intake:
         self._channel_error = ""
         self._not_shown = 0
         self._listening = self._flood_reported = False
+        self.said_farewell = False
+        """The code has ended well, as the payload says, which is about to exit."""
 
     def open(self, ends: Ends, html: HtmlMode | None, wanted: Sequence[str] = ()) -> list[int]:
         """Take these pipes, and this channel unless ``html`` is None; return the payload's ends.
@@ -110,6 +113,12 @@ class Intake:
         if channel is not None:
             channel.execute(source, html, variables)
             self._wait_for_channel()
+
+    def decline_farewell(self) -> None:
+        """Let the payload say farewell to somebody else."""
+        if self._end is not None:
+            with contextlib.suppress(OSError):  # it is dead
+                self._end.shutdown(socket.SHUT_WR)
 
     def reply(self, text: str | None) -> None:
         """Answer the code that asked for input."""
@@ -173,8 +182,8 @@ class Intake:
             yield from self._read(fd)
 
     def _read_channel(self) -> Iterator[Event]:
-        if self._channel is None and self._peek() == b"":
-            self._close_channel()  # the end, and nothing was ever shown
+        if self._channel is None and self._end is not None and self._hear(self._peek(len(FAREWELL))):
+            return
         channel = self._open_channel()
         if channel is None:
             return
@@ -191,6 +200,7 @@ class Intake:
                     self._cell_begun()
                 if channel.done is not None:
                     self._cell_over(channel.done)
+                self.said_farewell = channel.said_farewell
         except EOFError:
             self._close_channel()
         except ValueError as error:
@@ -198,6 +208,17 @@ class Intake:
             self._close_channel()
             self._end_run()
         self._wait_for_channel()
+
+    def _hear(self, first: bytes | None) -> bool:
+        """Hear what nobody has to understand: the end, or a farewell, of code that has never shown anything."""
+        if first == b"":
+            self._close_channel()
+        elif first == FAREWELL and self._end is not None:
+            self._end.recv(len(FAREWELL))
+            self.said_farewell = True
+        else:
+            return False
+        return True
 
     def _open_channel(self) -> Channel | None:
         """Return the channel; what reads it is loaded when something comes, for most code shows nothing."""
@@ -207,12 +228,12 @@ class Intake:
             self._channel = Channel(self._end, self._html, self._wanted)
         return self._channel
 
-    def _peek(self) -> bytes | None:
-        """Return the first byte that was not read of the channel, empty at its end, None when nothing is there."""
+    def _peek(self, most_bytes: int = 1) -> bytes | None:
+        """Return the first bytes that were not read of the channel, none at its end, None when nothing is there."""
         if self._end is None:
             return None
         try:
-            return self._end.recv(1, socket.MSG_PEEK)
+            return self._end.recv(most_bytes, socket.MSG_PEEK)
         except OSError as error:
             return None if isinstance(error, BlockingIOError) else b""
 

@@ -16,7 +16,7 @@ from container_magic.errors import ContainError
 from container_magic.events import Usage
 
 _READ_BYTES = 16384
-_LITTLE_BYTES = 64 * 1024 * 1024
+LITTLE_BYTES = 64 * 1024 * 1024
 """The kernel frees so much in some milliseconds."""
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -95,7 +95,7 @@ class Gauge:
         pids = [self._init_pid]
         if leaving_pid is not None:
             pids.append(leaving_pid)
-            if self.tasks() > len(pids) or (last.memory_bytes or 0) > _LITTLE_BYTES:
+            if self.tasks() > len(pids) or (last.memory_bytes or 0) > LITTLE_BYTES:
                 return False
         counters = [_keyed(f"/proc/{pid}/io") for pid in pids]
         if not all(counters):
@@ -187,13 +187,19 @@ def _threads(pid: int) -> int:
 
 def _keyed(path: str) -> dict[str, int]:
     """Return ``key: number ...`` lines as a dict; empty when the file cannot be read."""
-    found = {}
     with contextlib.suppress(OSError):
-        for line in _read(path).splitlines():
-            key, _, rest = line.partition(":")
-            number = rest.split()[:1]
-            if number and number[0].isdecimal():
-                found[key] = int(number[0])
+        return numbers_of(_read(path))
+    return {}
+
+
+def numbers_of(text: str) -> dict[str, int]:
+    """Return ``key: number ...`` lines as a dict (proc_pid_io(5), proc_pid_smaps(5)); other lines are left out."""
+    found = {}
+    for line in text.splitlines():
+        key, _, rest = line.partition(":")
+        number = rest.split()[:1]
+        if number and number[0].isdecimal():
+            found[key] = int(number[0])
     return found
 
 

@@ -9,6 +9,7 @@ from container_magic.deferred import dataclass
 from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process.handshake import dump_plan
+from container_magic.runtime import client
 from container_magic.runtime.pool import PoolKey, simple_key
 
 if TYPE_CHECKING:
@@ -44,6 +45,15 @@ def planned(spec: ContainerSpec, zygote: Zygote) -> Planned:
     if key is not None and _names_nothing(spec):
         _keep(zygote.plans, key, made)
     return made
+
+
+def plan_for(spec: ContainerSpec) -> Plan:
+    """Return what would be done for ``spec`` on this host; starts nothing but the zygote.
+
+    Raises:
+        ContainError: As ``make_plan``.
+    """
+    return planned(spec, client.zygote(client.modules_of(spec.process))).plan
 
 
 def _keep(plans: dict[PoolKey, Planned], key: PoolKey, made: Planned) -> None:

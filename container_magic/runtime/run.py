@@ -25,7 +25,6 @@ from container_magic.events import (
     StreamName,
     Usage,
 )
-from container_magic.plan import Plan
 from container_magic.runtime.client import Zygote, modules_of, zygote, zygote_for_one
 from container_magic.runtime.deliver import Delivery
 from container_magic.runtime.intake import Intake
@@ -38,7 +37,6 @@ from container_magic.runtime.request import RunRequest
 from container_magic.runtime.sweep import await_end
 from container_magic.runtime.why_over import why_over
 from container_magic.runtime.worker import Worker
-from container_magic.spec import ContainerSpec
 
 if TYPE_CHECKING:
     from container_magic.languages.complaint import Complaint
@@ -278,6 +276,17 @@ class Run:
                 self._take_file(self._delivery)
             else:
                 self._events.extend(self._intake.take(fd))
+        if self._intake.said_farewell and self._started and not self._exited:
+            self._see_off()
+
+    def _see_off(self) -> None:
+        """End the run without its supervisor, if that can be: the code has ended well."""
+        usage = self._worker.see_off()
+        if usage is not None:
+            self._take(Exited(exit_code=0, usage=usage))
+        else:
+            self._intake.said_farewell = False
+            self._intake.decline_farewell()
 
     def _overhear(self, stream: StreamName, data: bytes, exceeded: bool) -> None:
         """Take what was written to a stream, for the log and for the errors of other languages."""
@@ -432,15 +441,6 @@ class Run:
     ) -> None:
         interruptible.remove(self)
         self.close()
-
-
-def plan_for(spec: ContainerSpec) -> Plan:
-    """Return what would be done for ``spec`` on this host; starts nothing but the zygote.
-
-    Raises:
-        ContainError: As ``make_plan``.
-    """
-    return planned(spec, zygote(modules_of(spec.process))).plan
 
 
 def _complaint_of(program: str) -> Complaint:

@@ -1,8 +1,9 @@
 """The supervisor: one per container at a time, on the host's side (containerd-shim's job).
 
 It owns the cgroup, the state directory, the clock and the exit status, makes the container (``create``), lets it run
-(``start``), watches its limits, and removes everything. All that the report says of the run comes from here; nothing
-that the payload writes can change it. A client that is gone ends the container.
+(``start``), watches its limits, and removes everything. All that the report says of the run comes from here, or from
+the same files of the cgroup (``parting``); nothing that the payload writes can change it. A client that is gone ends
+the container.
 
 A client that wants more of the same keeps its supervisor: as soon as a container is removed, the next one is made
 after the same plan and waits in ``created``. Each is used once; nothing of one reaches the next.

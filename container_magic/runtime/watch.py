@@ -224,6 +224,8 @@ class Watcher:
         for frame in frames:
             if self._means_us(frame):
                 self._command(frame["op"], frame)
+            else:  # a client that has seen the payload off may be ahead of this process
+                self._connection.keep(frame)
 
     def _means_us(self, frame: dict[str, Any]) -> bool:
         """Whether a frame is of the present run: an interrupt may come too late for the one before."""
@@ -234,6 +236,8 @@ class Watcher:
             self._interrupt()
         elif operation == "sample":
             self._answer_sample()
+        elif operation == "hurry":
+            self._connection.hurried = True
         elif operation == "kill" and frame.get("reason") == "output":
             self._end("output")
         elif operation == "kill":

@@ -8,10 +8,12 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from container_magic.events import Created, Deleted, Event, Exited, Failed, from_dict
+from container_magic.events import Created, Deleted, Event, Exited, Failed, Usage, from_dict
 from container_magic.process import handshake
+from container_magic.runtime.parting import Parting
 from container_magic.runtime.records import open_records, wants_record
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from container_magic.runtime.plans import Planned
 
 _READ_BYTES = 65536  # below what malloc asks the kernel for, each time anew
-_ONE_FD = socket.CMSG_SPACE(array.array("i").itemsize)
+_FDS = socket.CMSG_SPACE(32 * array.array("i").itemsize)
 
 
 class Worker:
@@ -44,6 +46,11 @@ class Worker:
         self._removing = False
         self._run = 0
         self._payload: socket.socket | None = None
+        self._parting: Parting | None = None
+        self._begun = 0.0
+        self._is_disturbed = False  # somebody wants the run to end
+        self._seen_off = False  # what its supervisor says of a run's end is no news
+        self._fds: list[int] = []
         self._hurried = False
         self._reader = handshake.FrameReader()
         self.socket, theirs = socket.socketpair()
@@ -86,11 +93,13 @@ class Worker:
             with contextlib.suppress(OSError):
                 socket.send_fds(self.socket, [handshake.frame(order)], fds)
             return False
+        self._begun = time.monotonic()
         # the supervisor first: before it hears how the code ended it has to know that it ran
         with contextlib.suppress(OSError):
-            self.socket.send(handshake.frame({**order, "begun": time.monotonic()}))
+            self.socket.send(handshake.frame({**order, "begun": self._begun}))
+        farewell_to = handshake.TO_INIT if self._parting is None else handshake.TO_CLIENT
         try:
-            handshake.send_start(self._payload, fds, code)
+            handshake.send_start(self._payload, fds, code, farewell_to=farewell_to)
         except OSError as error:
             raise BrokenPipeError("the payload is dead") from error
         self._forget_payload()
@@ -108,34 +117,89 @@ class Worker:
 
     def command(self, operation: str, **details: Any) -> None:
         """Send a command that means the present run and no other."""
+        self._is_disturbed = self._is_disturbed or operation in ("interrupt", "kill")
         with contextlib.suppress(OSError):
             self.socket.send(handshake.frame({"op": operation, "run": self._run, **details}))
 
     def receive(self) -> list[Event]:
         """Return the events that have come; ``lost`` is set when there will be no more."""
+        return self._read() or []
+
+    def _read(self) -> list[Event] | None:
+        """Return what a message brings, perhaps nothing that is news; None when there is none."""
         try:
-            data, notes, _, _ = self.socket.recvmsg(_READ_BYTES, _ONE_FD, socket.MSG_CMSG_CLOEXEC)
+            data, notes, _, _ = self.socket.recvmsg(_READ_BYTES, _FDS, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
-            return []
+            return None
         except OSError:
             data, notes = b"", []
-        for _, _, fds in notes:  # with ``Created``: the payload that waits
-            self._forget_payload()
-            self._payload = socket.socket(fileno=array.array("i", fds)[0])
+        for _, _, fds in notes:
+            self._fds += array.array("i", fds)
         if not data:
             self.lost = True
-            return []
-        events = [from_dict(frame) for frame in self._reader.feed(data)]
-        for event in events:
-            self._note(event)
+            return None
+        events = []
+        for frame in self._reader.feed(data):
+            if frame.get("op") == "hand_over":
+                self._take_over(frame)
+            elif self._is_news(event := from_dict(frame)):
+                self._note(event)
+                events.append(event)
         return events
+
+    def _take_over(self, told: Mapping[str, Any]) -> None:
+        """Take what the supervisor has handed over: the way to the payload that waits, and what to see it off with."""
+        self._forget_payload()
+        # where this process may open no more, only some of them have come, or none (MSG_CTRUNC); the supervisor has all
+        fds = dict(zip(told["fds"], self._fds, strict=False))
+        self._fds = self._fds[len(fds) :]
+        if "order" in fds:
+            self._payload = socket.socket(fileno=fds.pop("order"))
+        if len(fds) + (self._payload is not None) < len(told["fds"]):
+            for fd in fds.values():
+                os.close(fd)
+        elif fds:
+            self._parting = Parting(told, fds)
+            if not self._parting.works():
+                self._forget_parting()
+        self._begun = told.get("begun", 0.0)
+
+    def _is_news(self, event: Event) -> bool:
+        """Whether an event is none of a run that was seen off."""
+        if not self._seen_off or isinstance(event, (Created, Deleted, Failed)):
+            return True
+        self._seen_off = not isinstance(event, Exited)
+        return False
+
+    def see_off(self) -> Usage | None:
+        """End a payload that says that its code has ended well; return what was used.
+
+        None: the supervisor has to say how it ended, and does.
+        """
+        parting, wall_seconds = self._parting, time.monotonic() - self._begun
+        usage = parting.see_off() if parting is not None and not self._is_disturbed else None
+        self._forget_parting()
+        if usage is None:
+            return None
+        self._seen_off = True
+        self._end_run()
+        return replace(usage, wall_seconds=wall_seconds)
+
+    def _end_run(self) -> None:
+        self.created, self._removing, self._hurried, self._is_disturbed = None, True, False, False
+        self._forget_payload()
+        self._forget_parting()
+
+    def _forget_parting(self) -> None:
+        if self._parting is not None:
+            self._parting.close()
+            self._parting = None
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Created):
             self.created = event
         elif isinstance(event, Exited) and not event.alive:
-            self.created, self._removing, self._hurried = None, True, False
-            self._forget_payload()
+            self._end_run()
         elif isinstance(event, Deleted):
             self._removing = False
         elif isinstance(event, Failed):
@@ -150,12 +214,13 @@ class Worker:
 
     def settle(self) -> None:
         """Take note of all that has come while nobody listened."""
-        while not self.lost and self.receive():
+        while self._read() is not None:
             pass
 
     def close(self) -> None:
         """Let the supervisor go: what it has left is ended and removed by it; once more does nothing."""
         self._forget_payload()
+        self._forget_parting()
         self.socket.close()
         self.lost = True
 

@@ -11,8 +11,9 @@ from container_magic.events import Event, until_exited
 from container_magic.options import for_command, for_shell, from_keywords
 from container_magic.plan import Plan
 from container_magic.report import ReportBuilder, RunReport
+from container_magic.runtime.plans import plan_for
 from container_magic.runtime.request import RunRequest
-from container_magic.runtime.run import Run, plan_for
+from container_magic.runtime.run import Run
 from container_magic.spec import ContainerSpec, ShellName
 
 if TYPE_CHECKING:

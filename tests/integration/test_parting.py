@@ -1,0 +1,157 @@
+"""A client sees a payload off by itself: nobody waits for the supervisor, and nobody gets away with anything."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from leftovers import children
+
+import container_magic as cm
+from container_magic.events import Created, Deleted, Exited, Interrupted, Sampled, Started, until_exited
+from container_magic.process.channel import FAREWELL
+from container_magic.verbs.run import open_run, request_for
+
+OPTIONS = {"mem": "100M", "pids": 20, "net": "none"}
+SAY = f"""
+import os, sys, time
+frame = sys._getframe()
+while not hasattr(frame.f_locals.get("self"), "_tells_client"):
+    frame = frame.f_back
+say = lambda: frame.f_locals["self"]._channel._socket.send({FAREWELL!r})
+"""
+SLOW = "if os.fork() == 0: __import__('time').sleep(9)"
+PRINTS = "print('seen off')"
+
+
+def run(code, **options):
+    """Run ``code`` under ``OPTIONS``."""
+    return cm.run(code, timeout="20s", **OPTIONS, **options)
+
+
+@pytest.mark.parametrize("warm", [0, 2])
+def test_a_run_is_over_while_its_supervisor_is_stopped(warm):
+    """What it has printed, its exit code and its figures are there; the supervisor removes the container later."""
+    while run("pass", warm=warm).start != ("warm" if warm else "cold"):
+        time.sleep(0.2)
+    time.sleep(0.5)
+    supervisor, going_on, seen = 0, threading.Timer(0, int), []
+    for event in cm.stream("import time\ntime.sleep(0.2)\nprint('done')", warm=warm, **OPTIONS):
+        seen.append(event)
+        if isinstance(event, Created):
+            supervisor = event.supervisor_pid
+        elif isinstance(event, Started):
+            going_on = threading.Timer(8, os.kill, (supervisor, signal.SIGCONT))
+            os.kill(supervisor, signal.SIGSTOP)
+            going_on.start()
+        elif isinstance(event, Exited):
+            going_on.cancel()
+            os.kill(supervisor, signal.SIGCONT)
+    ends = [event for event in seen if isinstance(event, Exited)]
+    assert [(end.exit_code, end.exit_signal, end.oom_killed) for end in ends] == [(0, None, False)]
+    assert 0.2 <= ends[0].usage.wall_seconds < 5
+    assert ends[0].usage.cpu_seconds > 0
+    assert isinstance(seen[-1], Deleted)
+    assert not isinstance(seen[-2], Sampled)
+
+
+def test_figures_are_the_same_ones_that_a_supervisor_gives():
+    """With a child left behind, the supervisor has to tell."""
+    own, supervisors = (run(code).usage for code in ("pass", "import os, time\nif os.fork() == 0: time.sleep(9)"))
+    unknown = [[name for name, value in vars(usage).items() if value is None] for usage in (own, supervisors)]
+    assert unknown[0] == unknown[1]
+
+
+def test_what_was_written_is_counted(tmp_path):
+    """By the counters of init and payload, where no cgroup has any."""
+    code = f"import os\nfd = os.open('{tmp_path}/x', os.O_WRONLY | os.O_CREAT)\nos.write(fd, bytes(1 << 20))"
+    counted = [run(f"{code}\n{more}", volume=f"{tmp_path}:{tmp_path}").usage.io_write_bytes for more in ("", SLOW)]
+    assert counted[0] == counted[1]
+
+
+def test_whoever_says_farewell_and_stays_is_killed_at_once(tmp_path):
+    """Nothing runs on beyond what was measured."""
+    stays = f"time.sleep(0.3)\nopen('{tmp_path}/late', 'w').close()\ntime.sleep(10)"
+    report = run(f"{SAY}\nprint('before', flush=True)\nsay()\n{stays}", volume=f"{tmp_path}:{tmp_path}")
+    assert (report.exit_code, report.stdout) == (0, "before\n")
+    assert report.usage.wall_seconds < 5
+    time.sleep(0.6)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_thread_cannot_hide_behind_a_farewell():
+    """It is counted as a task, so that the supervisor has to tell; and nothing of it is left."""
+    code = f"{SAY}\nimport threading\nthreading.Thread(target=time.sleep, args=(0.5,)).start()\nsay()\ntime.sleep(0.4)"
+    report = run(code)
+    assert (report.exit_code, report.usage.wall_seconds >= 0.4) == (0, True)
+
+
+def test_another_process_cannot_say_farewell_for_the_payload():
+    """With it there are more than two."""
+    report = run(f"{SAY}\nif os.fork() == 0:\n    say()\n    os._exit(0)\ntime.sleep(0.2)\nraise SystemExit(7)")
+    assert report.exit_code == 7
+
+
+def test_an_orphan_cannot_say_farewell_for_the_payload():
+    """The payload is dead, and cannot be killed any more: its own exit code counts."""
+    orphan = "if os.fork() == 0:\n    while True: say()"
+    assert run(f"{SAY}\n{orphan}\nos._exit(7)").exit_code == 7
+
+
+def test_a_farewell_of_code_that_was_interrupted_is_the_supervisors_to_tell():
+    """The report says that it was interrupted."""
+    code = "import time\ntry:\n    time.sleep(10)\nexcept KeyboardInterrupt:\n    pass"
+    seen = []
+    with open_run(request_for(code, OPTIONS, "plain")) as running:
+        for event in until_exited(running):
+            seen.append(event)
+            if isinstance(event, Started):
+                time.sleep(0.3)
+                running.interrupt()
+    assert [event.killed for event in seen if isinstance(event, Interrupted)] == [False]
+    assert seen[-1].exit_code == 0
+
+
+def test_a_client_that_is_slow_does_not_make_a_run_longer():
+    """Then its supervisor hears of the end, and stops the clock."""
+    usage = None
+    for event in cm.stream("import time\ntime.sleep(0.1)\nprint('x')", **OPTIONS):
+        if isinstance(event, Started):
+            time.sleep(1)
+        elif isinstance(event, Exited):
+            usage = event.usage
+    assert usage is not None
+    assert 0.1 <= usage.wall_seconds < 0.6
+
+
+def test_one_supervisor_serves_runs_that_follow_at_once():
+    """The order for the next container comes while its supervisor still watches the last one."""
+    for number in range(30):
+        report = run(f"print({number})", warm=1)
+        assert (report.exit_code, report.stdout) == (0, f"{number}\n")
+
+
+def test_descriptors_of_a_client_do_not_grow():
+    """Those of a container that waits are closed when its run is over."""
+    for _ in range(4):
+        run(PRINTS)
+    time.sleep(0.5)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        run(PRINTS)
+    time.sleep(0.5)
+    run(PRINTS)
+    assert len(os.listdir("/proc/self/fd")) <= before + 20  # what hangs on one container more that waits
+
+
+def test_nothing_of_a_run_that_was_seen_off_is_left():
+    """Init and payload are gone when the stream ends."""
+    init = 0
+    for event in cm.stream("pass", **OPTIONS):
+        if isinstance(event, Created):
+            init = event.pid
+    assert init
+    assert children(init) == []
