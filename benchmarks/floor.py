@@ -1,9 +1,10 @@
 """What no design of this kind can go below: the same steps of kernel and interpreter with nothing of ours around them.
 
 A process with the zygote's image forks children ahead. One that waits is told to run ``pass``, without a container
-around it; one that is cloned into fresh namespaces runs ``pass`` at once, without root file system, cgroup or limits.
-A third has all that a container has, by as many system calls in a straight line: mounts, groups, a process 1, a
-payload that is confined, figures, removal. Nothing there is checked, watched, told or kept for the next.
+around it, and says when it has; one that is cloned into fresh namespaces runs ``pass`` at once, without root file
+system, cgroup or limits. A third has all that a container has, by as many system calls in a straight line: mounts,
+groups, a process 1, a payload that is confined, figures, removal. Nothing there is checked, watched, told or kept for
+the next.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from collections.abc import Iterator
 from benchmarks.measure import Subject
 from container_magic.cgroups.facts import probe as probe_cgroups
 from container_magic.host import probe
-from container_magic.process.handshake import memory_file
 from container_magic.rootfs.host import host_tree, interpreter_prefixes
 
 WAITING = "floor of warm: a fork that waits, no container"
@@ -55,11 +55,13 @@ gc.freeze()
 
 def wait(end):
     run("pass")
-    code, *streams = socket.recv_fds(end, 1, 4)[1]
-    for target, source in enumerate(streams):
-        os.dup2(source, target)
-        os.close(source)
-    run(os.pread(code, 65536, 0))
+    message, streams, _, _ = socket.recv_fds(end, 65536, 3)
+    if message:
+        for target, source in enumerate(streams):
+            os.dup2(source, target)
+            os.close(source)
+        run(message)
+        end.send(b"x")
     os._exit(0)
 
 
@@ -189,9 +191,9 @@ while wanted := control.recv(16):
 @contextlib.contextmanager
 def floors() -> Iterator[tuple[Subject, ...]]:
     """Give the subjects of single starts, while their process runs."""
-    with _server() as control:
+    with _server() as control, _server() as other, contextlib.closing(_Waiting(other)) as waiting:
         yield (
-            Subject(name=WAITING, call=_Waiting(control).call),
+            Subject(name=WAITING, call=waiting.call),
             Subject(name=FRESH, call=lambda: _timed(control, b"c")),
             Subject(name=STRAIGHT, call=lambda: _timed(control, b"m1")),
         )
@@ -238,28 +240,41 @@ def _groups() -> list[tuple[str, str]]:
 
 
 class _Waiting:
-    """A child that waits, and the next one after each call."""
+    """A child that waits while the others have their turns, as our containers do; after each call the next is made."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
+        self._end = self._next()
 
-    def call(self) -> float:
-        """Have one made, tell it to run ``pass`` when it has come to rest, and time that up to its exit status."""
+    def _next(self) -> int:
         self._control.send(b"w")
         _, (end,), _, _ = socket.recv_fds(self._control, 1, 1)
-        time.sleep(0.05)
-        begun = time.perf_counter()
+        return end
+
+    def call(self) -> float:
+        """Tell the child to run ``pass``, and time that up to its word that it has; what it has written is read."""
         pipes = [os.pipe(), os.pipe()]
-        fds = [memory_file("code", b"pass"), os.open(os.devnull, os.O_RDONLY), *(writer for _, writer in pipes)]
-        with socket.socket(fileno=end) as child:
-            socket.send_fds(child, [b"S"], fds)
-        for fd in fds:
+        fds = [os.open(os.devnull, os.O_RDONLY), *(writer for _, writer in pipes)]
+        for reader, _ in pipes:
+            os.set_blocking(reader, False)
+        begun = time.perf_counter()
+        with socket.socket(fileno=self._end) as child:
+            socket.send_fds(child, [b"pass"], fds)
+            child.recv(1)
+            for reader, _ in pipes:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(reader, 1)
+            elapsed = time.perf_counter() - begun
+        for fd in (*fds, *(reader for reader, _ in pipes)):
             os.close(fd)
         _check(self._control.recv(1))
-        for reader, _ in pipes:
-            os.read(reader, 1)
-            os.close(reader)
-        return time.perf_counter() - begun
+        self._end = self._next()
+        return elapsed
+
+    def close(self) -> None:
+        """Let the last child go."""
+        os.close(self._end)
+        _check(self._control.recv(1))
 
 
 def _timed(control: socket.socket, word: bytes) -> float:
