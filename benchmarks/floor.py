@@ -171,6 +171,7 @@ while wanted := control.recv(16):
     if wanted == b"w":
         pid = os.fork()
         if pid == 0:
+            near.close()
             wait(far)
         socket.send_fds(control, [b"w"], [near.fileno()])
         near.close()
