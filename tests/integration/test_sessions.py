@@ -55,10 +55,11 @@ def test_usage_is_the_cells_own_and_the_sessions(session):
 
 def interrupt_when_it_runs(work, times=1, after_seconds=0.0):
     """Return a thread that presses Ctrl-C, so to say, once the cell runs; a later press comes half a second later."""
+    cells = work._keeper.cells
 
     def press():
         deadline = time.monotonic() + 20
-        while not (work._keeper._busy.locked() and work._keeper._run._started) and time.monotonic() < deadline:
+        while not (work._keeper.cells > cells and work._keeper._run._started) and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(after_seconds)
         for _ in range(times):
