@@ -277,7 +277,8 @@ def both():
     """Return the payload's channel, whose client handles everything in a thread, and the events of that."""
     ours, theirs = socket.socketpair()
     client = Channel(ours, "safe")
-    events = []
+    events, answers, answer = [], [], client._answer
+    client._answer = answers.append  # the payload goes on when the event is in the list, not before
 
     def serve():
         ours.setblocking(True)
@@ -287,6 +288,8 @@ def both():
                     events.append(client.handle(header, body))
                     if isinstance(events[-1], InputAsked):
                         client.reply(f"answer to {events[-1].prompt}")
+                    while answers:
+                        answer(answers.pop(0))
         except EOFError:
             client.close()
 
