@@ -277,7 +277,7 @@ def _screen(options: RunOptions) -> Screen | None:
 
 def _stream(request: RunRequest, screen: Screen | None, *, quiet: bool) -> RunReport:
     from container_magic.events import Output, until_exited
-    from container_magic.report import ReportBuilder
+    from container_magic.folding import ReportBuilder
     from container_magic.verbs.run import open_run
 
     builder = ReportBuilder()

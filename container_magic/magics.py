@@ -24,10 +24,11 @@ from container_magic.display.sending import Idle, Streams
 from container_magic.display.text import report_full, report_line
 from container_magic.errors import ContainError, OptionError
 from container_magic.events import Cleared, Displayed, Failed, InputAsked, Output, until_exited
+from container_magic.folding import ReportBuilder
 from container_magic.line_verbs import VERBS, call_verb, verb_words
 from container_magic.options.completion import at_cursor
 from container_magic.remembered import by_identity
-from container_magic.report import ReportBuilder, RunReport
+from container_magic.report import RunReport
 
 if TYPE_CHECKING:
     from container_magic.display.cell import CellLine

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from container_magic.errors import StateError
 from container_magic.events import Created, Deleted, Event, Exited, Limit, LimitReached, Started, Usage
+from container_magic.folding import ReportBuilder
 from container_magic.kernel.client_side import Request
 from container_magic.kernel.message import Message
-from container_magic.report import ReportBuilder, RunReport
+from container_magic.report import RunReport
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.run import Run
 

@@ -182,7 +182,7 @@ class Intake:
             yield from self._read(fd)
 
     def _read_channel(self) -> Iterator[Event]:
-        if self._channel is None and self._end is not None and self._hear(self._peek(len(FAREWELL))):
+        if self._channel is None and self._hear(self._peek(len(FAREWELL))):
             return
         channel = self._open_channel()
         if channel is None:

@@ -276,7 +276,8 @@ class Run:
                 self._take_file(self._delivery)
             else:
                 self._events.extend(self._intake.take(fd))
-        if self._intake.said_farewell and self._started and not self._exited:
+        is_over = self._intake.said_farewell and self._started and not self._exited
+        if is_over and not self.plan.spec.process.session:  # whose channel is to live on, whatever its code says
             self._see_off()
 
     def _see_off(self) -> None:

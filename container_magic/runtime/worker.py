@@ -88,6 +88,7 @@ class Worker:
             BrokenPipeError: The payload is dead; its code has not run.
         """
         self._run += 1
+        self._is_disturbed = False
         order = {"op": "start", "run": self._run, **({"globs": list(globs)} if globs else {})}
         if self._payload is None or globs:
             with contextlib.suppress(OSError):
@@ -150,6 +151,7 @@ class Worker:
     def _take_over(self, told: Mapping[str, Any]) -> None:
         """Take what the supervisor has handed over: the way to the payload that waits, and what to see it off with."""
         self._forget_payload()
+        self._forget_parting()
         # where this process may open no more, only some of them have come, or none (MSG_CTRUNC); the supervisor has all
         fds = dict(zip(told["fds"], self._fds, strict=False))
         self._fds = self._fds[len(fds) :]
@@ -168,7 +170,9 @@ class Worker:
         """Whether an event is none of a run that was seen off."""
         if not self._seen_off or isinstance(event, (Created, Deleted, Failed)):
             return True
-        self._seen_off = not isinstance(event, Exited)
+        if isinstance(event, Exited):
+            self._seen_off = False
+            self._forget_parting()  # now: whoever saw the payload off had a report to make
         return False
 
     def see_off(self) -> Usage | None:
@@ -178,17 +182,16 @@ class Worker:
         """
         parting, wall_seconds = self._parting, time.monotonic() - self._begun
         usage = parting.see_off() if parting is not None and not self._is_disturbed else None
-        self._forget_parting()
         if usage is None:
+            self._forget_parting()
             return None
         self._seen_off = True
         self._end_run()
         return replace(usage, wall_seconds=wall_seconds)
 
     def _end_run(self) -> None:
-        self.created, self._removing, self._hurried, self._is_disturbed = None, True, False, False
+        self.created, self._removing, self._hurried = None, True, False
         self._forget_payload()
-        self._forget_parting()
 
     def _forget_parting(self) -> None:
         if self._parting is not None:
@@ -200,6 +203,7 @@ class Worker:
             self.created = event
         elif isinstance(event, Exited) and not event.alive:
             self._end_run()
+            self._forget_parting()
         elif isinstance(event, Deleted):
             self._removing = False
         elif isinstance(event, Failed):

@@ -13,8 +13,9 @@ from typing import Any
 from container_magic.deferred import dataclass
 from container_magic.errors import ContainError, OptionError
 from container_magic.events import Exited, Failed
+from container_magic.folding import ReportBuilder
 from container_magic.options.standard_input import StandardInput, standard_input
-from container_magic.report import ReportBuilder, RunReport
+from container_magic.report import RunReport
 from container_magic.runtime.pool import MOST_WAITING
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.run import Run

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from container_magic.errors import OptionError
 from container_magic.events import Event, until_exited
+from container_magic.folding import ReportBuilder
 from container_magic.options import for_command, for_shell, from_keywords
 from container_magic.plan import Plan
-from container_magic.report import ReportBuilder, RunReport
+from container_magic.report import RunReport
 from container_magic.runtime.plans import plan_for
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.run import Run

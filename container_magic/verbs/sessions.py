@@ -14,9 +14,10 @@ from typing import Any
 from container_magic.deferred import dataclass
 from container_magic.errors import NotFoundError, OptionError, StateError
 from container_magic.events import Usage, until_exited
+from container_magic.folding import ReportBuilder
 from container_magic.options import for_shell, from_keywords
 from container_magic.options.table import OPTIONS
-from container_magic.report import ReportBuilder, RunReport
+from container_magic.report import RunReport
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.run import Run

@@ -18,7 +18,7 @@ import pytest
 import container_magic as cm
 from container_magic.cgroups.facts import probe
 from container_magic.events import CodeError, Created, Deleted, Exited, Interrupted, Output, Started
-from container_magic.report import ReportBuilder, fold
+from container_magic.folding import ReportBuilder, fold
 from container_magic.runtime import client
 from container_magic.runtime.state import CGROUPS
 from container_magic.runtime.sweep import runtime_directory

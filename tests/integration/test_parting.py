@@ -11,7 +11,7 @@ import pytest
 from leftovers import children
 
 import container_magic as cm
-from container_magic.events import Created, Deleted, Exited, Interrupted, Sampled, Started, until_exited
+from container_magic.events import Created, Deleted, Exited, Interrupted, Started, until_exited
 from container_magic.process.channel import FAREWELL
 from container_magic.verbs.run import open_run, request_for
 
@@ -32,30 +32,42 @@ def run(code, **options):
     return cm.run(code, timeout="20s", **OPTIONS, **options)
 
 
-@pytest.mark.parametrize("warm", [0, 2])
-def test_a_run_is_over_while_its_supervisor_is_stopped(warm):
-    """What it has printed, its exit code and its figures are there; the supervisor removes the container later."""
-    while run("pass", warm=warm).start != ("warm" if warm else "cold"):
-        time.sleep(0.2)
-    time.sleep(0.5)
+def with_supervisor_stopped(warm, seconds):
+    """Return the events of a run whose supervisor is stopped as soon as it has begun, for so long at most."""
     supervisor, going_on, seen = 0, threading.Timer(0, int), []
     for event in cm.stream("import time\ntime.sleep(0.2)\nprint('done')", warm=warm, **OPTIONS):
         seen.append(event)
         if isinstance(event, Created):
             supervisor = event.supervisor_pid
         elif isinstance(event, Started):
-            going_on = threading.Timer(8, os.kill, (supervisor, signal.SIGCONT))
+            going_on = threading.Timer(seconds, os.kill, (supervisor, signal.SIGCONT))
             os.kill(supervisor, signal.SIGSTOP)
             going_on.start()
         elif isinstance(event, Exited):
             going_on.cancel()
             os.kill(supervisor, signal.SIGCONT)
-    ends = [event for event in seen if isinstance(event, Exited)]
-    assert [(end.exit_code, end.exit_signal, end.oom_killed) for end in ends] == [(0, None, False)]
-    assert 0.2 <= ends[0].usage.wall_seconds < 5
+    return seen
+
+
+@pytest.mark.parametrize("warm", [0, 2])
+def test_a_run_is_over_while_its_supervisor_is_stopped(warm):
+    """What it has printed, its exit code and its figures are there; the supervisor removes the container later.
+
+    Unless the machine is so busy that this process does not run for 20 ms; not several times one after the other.
+    """
+    for _ in range(5):
+        while run("pass", warm=warm).start != ("warm" if warm else "cold"):
+            time.sleep(0.2)
+        time.sleep(0.5)
+        seen = with_supervisor_stopped(warm, 4)
+        ends = [event for event in seen if isinstance(event, Exited)]
+        assert [(end.exit_code, end.exit_signal, end.oom_killed) for end in ends] == [(0, None, False)]
+        assert isinstance(seen[-1], Deleted)
+        if ends[0].usage.wall_seconds < 3:
+            break
+    assert 0.2 <= ends[0].usage.wall_seconds < 3
     assert ends[0].usage.cpu_seconds > 0
-    assert isinstance(seen[-1], Deleted)
-    assert not isinstance(seen[-2], Sampled)
+    assert isinstance(seen[-2], Exited)
 
 
 def test_figures_are_the_same_ones_that_a_supervisor_gives():
@@ -74,11 +86,11 @@ def test_what_was_written_is_counted(tmp_path):
 
 def test_whoever_says_farewell_and_stays_is_killed_at_once(tmp_path):
     """Nothing runs on beyond what was measured."""
-    stays = f"time.sleep(0.3)\nopen('{tmp_path}/late', 'w').close()\ntime.sleep(10)"
+    stays = f"time.sleep(2)\nopen('{tmp_path}/late', 'w').close()\ntime.sleep(10)"
     report = run(f"{SAY}\nprint('before', flush=True)\nsay()\n{stays}", volume=f"{tmp_path}:{tmp_path}")
     assert (report.exit_code, report.stdout) == (0, "before\n")
-    assert report.usage.wall_seconds < 5
-    time.sleep(0.6)
+    assert report.usage.wall_seconds < 2
+    time.sleep(2.5)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -99,6 +111,15 @@ def test_an_orphan_cannot_say_farewell_for_the_payload():
     """The payload is dead, and cannot be killed any more: its own exit code counts."""
     orphan = "if os.fork() == 0:\n    while True: say()"
     assert run(f"{SAY}\n{orphan}\nos._exit(7)").exit_code == 7
+
+
+def test_a_farewell_in_a_session_means_nothing():
+    """Nobody is seen off, and the next cell runs."""
+    with cm.Session(**OPTIONS) as session:
+        say = f"get_ipython().channel._socket.send({FAREWELL!r})"
+        first = session.run(f"import time\nx = 'kept'\nn = {say}\ntime.sleep(0.2)\nprint('still here', n)")
+        assert (first.exit_code, first.stdout) == (0, f"still here {len(FAREWELL)}\n")
+        assert session.run("print(x)").stdout == "kept\n"
 
 
 def test_a_farewell_of_code_that_was_interrupted_is_the_supervisors_to_tell():
@@ -124,7 +145,7 @@ def test_a_client_that_is_slow_does_not_make_a_run_longer():
         elif isinstance(event, Exited):
             usage = event.usage
     assert usage is not None
-    assert 0.1 <= usage.wall_seconds < 0.6
+    assert 0.1 <= usage.wall_seconds < 0.9
 
 
 def test_one_supervisor_serves_runs_that_follow_at_once():

@@ -77,7 +77,7 @@ def test_running_cell_answers_beside_its_own_samples(running):
     for _ in range(20):
         run.ask_sample()
     seen += until(run, lambda event: isinstance(event, Exited))
-    from container_magic.report import fold
+    from container_magic.folding import fold
 
     answers = [event for event in seen if isinstance(event, Sampled) and event.asked]
     curve = [event for event in seen if isinstance(event, Sampled) and not event.asked]

@@ -26,7 +26,7 @@ RINGS = (
     ("events",),
     ("languages",),
     ("options", "report"),
-    ("sanitize",),
+    ("folding", "sanitize"),
     ("linux",),
     ("cgroups", "rootfs", "network"),
     ("host",),

@@ -3,7 +3,8 @@
 from container_magic.cgroups.devices import busiest, total, v1_counters, v2_counters
 from container_magic.display.text import report_full
 from container_magic.events import DeviceIO, Exited, Usage, from_dict, to_dict
-from container_magic.report import RunReport, fold
+from container_magic.folding import fold
+from container_magic.report import RunReport
 
 V1 = """8:0 Read 4096
 8:0 Write 8192

@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from container_magic.events import FilesChanged, from_dict, to_dict
-from container_magic.report import RunReport, fold
+from container_magic.folding import fold
+from container_magic.report import RunReport
 from container_magic.rootfs import changes
 from container_magic.rootfs.changes import Diff, Layers, Place
 from container_magic.rootfs.host import Lower

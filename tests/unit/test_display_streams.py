@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from container_magic.display.streams import StreamDecoder
 from container_magic.events import Output
-from container_magic.report import fold
+from container_magic.folding import fold
 from container_magic.runtime.output import OutputGate
 from container_magic.sanitize.escapes import STRING_LIMIT, EscapeFilter, plain_text, safe_text
 

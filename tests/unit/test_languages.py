@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from container_magic.display.failure import failure
 from container_magic.events import CodeError, Created, Exited, Output, Started
+from container_magic.folding import fold
 from container_magic.languages import LANGUAGES
 from container_magic.languages.complaint import TAIL_BYTES, Complaint
-from container_magic.report import fold
 
 NODE_NAMED = """[stdin]:2
 function f() { return x; }

@@ -29,7 +29,8 @@ from container_magic.events import (
     Started,
     Usage,
 )
-from container_magic.report import SAMPLES_KEPT, ReportBuilder, ReportUsage, RunReport, fold
+from container_magic.folding import SAMPLES_KEPT, ReportBuilder, fold
+from container_magic.report import ReportUsage, RunReport
 
 CREATED = Created(
     container_id="c1",
