@@ -98,7 +98,9 @@ def test_kernel_under_the_provisioner_is_interrupted_by_signal(jupyter, started)
     wrapped(jupyter, OPTIONS)
     manager, client = started("wrapped")
     assert manager.kernel_spec.interrupt_mode == "signal"
-    request = client.execute("print('begun', flush=True)\nimport time\nwhile True: time.sleep(0.01)")
+    endless = "print('begun', flush=True)\nimport time\nwhile True: time.sleep(0.01)"
+    # else a request that follows its error at once is aborted as one that stood behind it
+    request = client.execute(endless, stop_on_error=False)
     while "begun" not in client.get_iopub_msg(timeout=TIMEOUT_SECONDS)["content"].get("text", ""):
         pass
     manager.interrupt_kernel()
