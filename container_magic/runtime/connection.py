@@ -97,7 +97,7 @@ class Connection:
         self._fds: list[int] = []
         self._kept: list[dict[str, Any]] = []
         self.hurried = False
-        """The client wants the next container before the news of this one's end: it has seen that itself."""
+        """The client waits for the removal of a container whose end it has seen itself."""
         self.wakeup = wakeup_fd
         self.layers_fd: int | None = None
         """The container's upper layers, when it was to send them."""

@@ -2,7 +2,7 @@
 
 A payload that has come to its end well says so on its channel. Each process that such word passes has to be woken, and
 to wake two costs more than most short cells take; so the client reads the same files of the cgroup as the supervisor,
-through descriptors that this has given it. The supervisor hears of the end as well, a little later, and removes what
+through descriptors that this has given it. The supervisor hears of the end when there is time for it, and removes what
 is left.
 
 The payload then waits a moment: to be killed, or to say farewell to init instead, if the client cannot do it or has

@@ -133,6 +133,7 @@ class Pool:
 
     def put(self, key: Hashable, worker: Worker, size: int) -> int:
         """Keep a worker whose run is over, if ``size`` has room for it; return how many are missing then."""
+        worker.leave()
         with self._lock:
             return self._put(key, worker, size)
 

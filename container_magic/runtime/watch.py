@@ -79,14 +79,15 @@ class Watcher:
         self._wall_seconds = 0.0
         self._exit: tuple[int, int, bytes] | None = None
         self._alone = self._leaving = False
-        self._alive = False
+        self._alive = self._seen_off = False
 
     def run(self, begun: float, settled: Callable[[], None] | None = None) -> bool:
         """Wait for the end; ``begun`` is when the code was started, ``settled`` is called if it runs for a while.
 
         Returns:
             Whether init is dead and waits to be reaped; else it is the last process, or the payload is about to exit,
-            and the figures are complete: nobody has to wait until memory is freed and namespaces are taken down.
+            and the figures are complete, or the client has seen it off and has them: nobody has to wait until memory is
+            freed and namespaces are taken down.
 
         Raises:
             ClientGoneError: The client's end is closed.
@@ -103,7 +104,7 @@ class Watcher:
         alarm = self._high_mark.alarm if self._high_mark is not None else None
         if alarm is not None:
             poll.register(*alarm)
-        while True:
+        while not self._seen_off:
             events = select.POLLIN | (select.POLLOUT if self._connection.pending_bytes else 0)
             poll.modify(client, events)
             timeout = self.tick()
@@ -136,6 +137,7 @@ class Watcher:
                 self._high_mark.heard()
             if self._control is not None and self._control.fileno() in ready:
                 self._control.serve()
+        return False
 
     def _begin(self, begun: float) -> None:
         self._begun = begun
@@ -236,8 +238,9 @@ class Watcher:
             self._interrupt()
         elif operation == "sample":
             self._answer_sample()
-        elif operation == "hurry":
-            self._connection.hurried = True
+        elif operation in ("seen_off", "hurry"):
+            self._seen_off = True
+            self._connection.hurried = operation == "hurry"
         elif operation == "kill" and frame.get("reason") == "output":
             self._end("output")
         elif operation == "kill":
@@ -282,7 +285,9 @@ class Watcher:
         return bool(message)
 
     def last_events(self) -> Iterator[Event]:
-        """Yield how it ended: limits and interrupt, the code's own error, and ``Exited``."""
+        """Yield how it ended: limits and interrupt, the code's own error, and ``Exited``; nothing the client knows."""
+        if self._seen_off:
+            return
         self._read_pending()
         oom_killed = self._gauge.oom_kills() > 0
         if self._limit is not None:

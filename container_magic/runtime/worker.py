@@ -47,6 +47,7 @@ class Worker:
         self._run = 0
         self._payload: socket.socket | None = None
         self._parting: Parting | None = None
+        self._may_part: bool | None = None
         self._begun = 0.0
         self._is_disturbed = False  # somebody wants the run to end
         self._seen_off = False  # what its supervisor says of a run's end is no news
@@ -162,18 +163,21 @@ class Worker:
                 os.close(fd)
         elif fds:
             self._parting = Parting(told, fds)
-            if not self._parting.works():
+            if self._may_part is None:
+                self._may_part = self._parting.works()
+            if not self._may_part:
                 self._forget_parting()
         self._begun = told.get("begun", 0.0)
 
     def _is_news(self, event: Event) -> bool:
-        """Whether an event is none of a run that was seen off."""
-        if not self._seen_off or isinstance(event, (Created, Deleted, Failed)):
+        """Whether an event is none of a run that was seen off, but of its removal."""
+        if not self._seen_off:
             return True
-        if isinstance(event, Exited):
-            self._seen_off = False
-            self._forget_parting()  # now: whoever saw the payload off had a report to make
-        return False
+        if not isinstance(event, (Deleted, Failed)):
+            return False
+        self._seen_off = False
+        self._forget_parting()  # now: whoever saw the payload off had a report to make
+        return True
 
     def see_off(self) -> Usage | None:
         """End a payload that says that its code has ended well; return what was used.
@@ -209,6 +213,11 @@ class Worker:
         elif isinstance(event, Failed):
             self.created, self.broken = None, True
             self.failure = event.message if self._removing else ""
+
+    def leave(self) -> None:
+        """Spare the supervisor the figures of a run that was seen off."""
+        if self._seen_off and not self._hurried:
+            self.command("seen_off")
 
     def hurry(self) -> None:
         """Have the next container made now: whoever has used the last one is done with it."""
