@@ -23,6 +23,9 @@ class Waiting:
         self.go_on = threading.Event()
         self.go_on.set()
 
+    def leave(self) -> None:
+        """Have nothing to spare anybody."""
+
     def settle(self) -> None:
         """Take note of nothing."""
         self.at_settle.set()
