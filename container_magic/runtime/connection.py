@@ -227,10 +227,11 @@ class Connection:
         # an interrupt or kill that came too late for the run before is for none
         elif frame.get("op") == "start":
             globs = tuple(frame.get("globs", ()))
-            files = socket.socket(fileno=self._fds.pop()) if globs else None
-            fds, begun = tuple(self._fds), frame.get("begun")
-            self._order = Order(run=frame["run"], fds=fds, globs=globs, files=files, begun=begun)
-            self._fds = []
+            # none where the client has given them to the payload; one read may bring the next run's as well
+            fds, self._fds = self._fds[: frame["fds"]], self._fds[frame["fds"] :]
+            files = socket.socket(fileno=fds.pop()) if globs else None
+            begun = frame.get("begun")
+            self._order = Order(run=frame["run"], fds=tuple(fds), globs=globs, files=files, begun=begun)
 
     def take_kept(self) -> list[dict[str, Any]]:
         """Return the frames that have come behind the ``start``: nobody could obey them yet."""

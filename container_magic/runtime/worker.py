@@ -90,8 +90,9 @@ class Worker:
         """
         self._run += 1
         self._is_disturbed = False
-        order = {"op": "start", "run": self._run, **({"globs": list(globs)} if globs else {})}
+        order = {"op": "start", "run": self._run, "fds": 0}
         if self._payload is None or globs:
+            order |= {"fds": len(fds), **({"globs": list(globs)} if globs else {})}
             with contextlib.suppress(OSError):
                 socket.send_fds(self.socket, [handshake.frame(order)], fds)
             return False

@@ -13,6 +13,7 @@ from leftovers import children
 import container_magic as cm
 from container_magic.events import Created, Deleted, Exited, Interrupted, Started, until_exited
 from container_magic.process.channel import FAREWELL
+from container_magic.runtime.client import zygote
 from container_magic.verbs.run import open_run, request_for
 
 OPTIONS = {"mem": "100M", "pids": 20, "net": "none"}
@@ -156,6 +157,38 @@ def test_one_supervisor_serves_runs_that_follow_at_once():
     for number in range(30):
         report = run(f"print({number})", warm=1)
         assert (report.exit_code, report.stdout) == (0, f"{number}\n")
+
+
+def test_supervisor_that_hears_of_two_runs_at_once_gives_each_its_own_descriptors():
+    """It finds one run's order, its end and the next one's order in one read; that has the next one's descriptors."""
+    for _ in range(5):
+        while run("pass", warm=1).start != "warm":
+            time.sleep(0.2)
+        (supervisor,) = (wait_for_container(worker) for worker in zygote().pool.workers())
+        os.kill(supervisor, signal.SIGSTOP)
+        going_on = threading.Timer(4, os.kill, (supervisor, signal.SIGCONT))
+        going_on.start()
+        begun = time.monotonic()
+        reports = [run("print(1)", warm=1)]
+        was_seen_off = time.monotonic() - begun < 3
+        following = threading.Thread(target=lambda seen=reports: seen.append(run("print(2)", warm=1)))
+        following.start()
+        time.sleep(0.3)
+        going_on.cancel()
+        os.kill(supervisor, signal.SIGCONT)
+        following.join()
+        assert [(report.exit_code, report.stdout) for report in reports] == [(0, "1\n"), (0, "2\n")]
+        if was_seen_off:
+            break
+    assert was_seen_off
+
+
+def wait_for_container(worker):
+    """Return the pid of a worker's supervisor when its container waits."""
+    while worker.created is None:
+        time.sleep(0.05)
+        zygote().pool.tend()
+    return worker.created.supervisor_pid
 
 
 def test_descriptors_of_a_client_do_not_grow():
