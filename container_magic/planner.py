@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import resource
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from container_magic.cgroups.enforce import Assessment, Refusal, assess, option_
 from container_magic.errors import HostError, OptionError
 from container_magic.events import Downgrade, Limit
 from container_magic.host import HostFeatures
+from container_magic.linux.rlimits import MOST, most_of
 from container_magic.linux.subids import ADD_RANGE
 from container_magic.options.limits import check_high
 from container_magic.plan import Plan, Substitutes
@@ -193,14 +193,29 @@ def _check_user(spec: ContainerSpec, features: HostFeatures) -> None:
 
 def _check_rlimits(spec: ContainerSpec) -> tuple[Rlimit, ...]:
     """Refuse what setrlimit would refuse: raising a hard limit needs CAP_SYS_RESOURCE of the host."""
-    for limit in spec.process.rlimits:
-        _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"))
-        wanted = float("inf") if limit.hard == -1 else limit.hard
-        if wanted > (float("inf") if hard == resource.RLIM_INFINITY else hard):
-            raise HostError(
-                f"cannot set --ulimit {limit.name} to {limit.hard}: the hard limit of this process is {hard}"
-            )
-    return spec.process.rlimits
+    return tuple(_checked_rlimit(limit) for limit in spec.process.rlimits)
+
+
+def _checked_rlimit(limit: Rlimit) -> Rlimit:
+    if limit.name == "core":
+        return _no_core(limit)
+    most = most_of(limit.name)
+    if most is not None and (limit.hard == -1 or limit.hard > most):
+        raise HostError(
+            f"cannot set --ulimit {limit.name} to {limit.hard}: the most that a container can have here is {most}"
+        )
+    return limit
+
+
+def _no_core(limit: Rlimit) -> Rlimit:
+    """Return the limit that keeps every dump in: none is what a container has anyway."""
+    most = most_of("core") or 0
+    if not 0 <= limit.soft <= limit.hard <= MOST["core"]:
+        raise OptionError(
+            f"--ulimit core={limit.soft}:{limit.hard}: a core dump would leave the container by way of the host's "
+            "core_pattern; accepted: core=0, which is the default"
+        )
+    return replace(limit, soft=most, hard=most)
 
 
 def _home(spec: ContainerSpec) -> str:

@@ -10,22 +10,14 @@ from typing import TYPE_CHECKING
 
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
+from container_magic.linux.rlimits import MOST, hard_limit, number_of
 from container_magic.linux.seccomp import sock_fprog
 
 if TYPE_CHECKING:
     from container_magic.plan import Plan
     from container_magic.process.inheritance import Inheritance
+    from container_magic.spec import Rlimit
 
-# counted for the user on the host as well, or a way past the CPU controller
-_RLIMITS = (
-    # not 0: that does not keep the kernel from piping a dump to a program of the host, 1 does (fs/coredump.c); for a
-    # dump to a file both are too little. The seccomp profile keeps it there
-    (resource.RLIMIT_CORE, 1),
-    (resource.RLIMIT_MSGQUEUE, 256 * 1024),
-    (resource.RLIMIT_NICE, 0),
-    (resource.RLIMIT_RTPRIO, 0),
-    (resource.RLIMIT_SIGPENDING, 1024),
-)
 _NO_PROGRAM = sock_fprog(b"")
 
 
@@ -44,10 +36,10 @@ def give_up_gains(own: Inheritance) -> None:
 
     What it may do now, it may still do.
     """
-    for number, most in _RLIMITS:
-        _, hard = resource.getrlimit(number)
-        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(number, (value, value))
+    for name, most in MOST.items():
+        hard = hard_limit(name)
+        value = most if hard is None else min(most, hard)
+        resource.setrlimit(number_of(name), (value, value))
     capabilities.drop_bounding_set(own.last_capability)
     syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
 
@@ -59,21 +51,35 @@ def rehearse() -> None:
         syscalls.seccomp_set_mode_filter(_NO_PROGRAM)
 
 
-def confine(own: Inheritance, plan: Plan) -> Iterator[str]:
-    """Confine this process, which has joined the cgroup and given up gains; yield each step's name before it."""
+def confine(own: Inheritance, plan: Plan, rlimits: Sequence[Rlimit] = ()) -> Iterator[str]:
+    """Confine this process, which has joined the cgroup and given up gains; yield each step's name before it.
+
+    ``rlimits`` are the code's own, and have to be possible; they are put on when it begins (``limit_code``).
+    """
     yield "enter a cgroup namespace"
     # after joining, so that the namespace's root is the container's own group
     syscalls.unshare(c.CLONE_NEWCGROUP)
     yield "set resource limits"
-    _set_resource_limits(plan)
+    _set_substitutes(plan)
+    for limit in rlimits:
+        if _is_above(limit.hard, hard_limit(limit.name)):
+            raise OSError(f"{limit.name}: not allowed to raise the hard limit to {limit.hard}")
     yield "filter system calls"
     syscalls.seccomp_set_mode_filter(own.seccomp)
 
 
-def _set_resource_limits(plan: Plan) -> None:
+def _set_substitutes(plan: Plan) -> None:
     if plan.substitutes.pids is not None:
         resource.setrlimit(resource.RLIMIT_NPROC, (plan.substitutes.pids, plan.substitutes.pids))
     if plan.substitutes.affinity:
         os.sched_setaffinity(0, plan.substitutes.affinity)
-    for limit in plan.spec.process.rlimits:
-        resource.setrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}"), (limit.soft, limit.hard))
+
+
+def limit_code(rlimits: Sequence[Rlimit]) -> None:
+    """Limit this process as the code is to be limited, which begins now: what comes before it may need more."""
+    for limit in rlimits:
+        resource.setrlimit(number_of(limit.name), (limit.soft, limit.hard))
+
+
+def _is_above(wanted: int, hard: int | None) -> bool:
+    return hard is not None and (wanted == resource.RLIM_INFINITY or wanted > hard)

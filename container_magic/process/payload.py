@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
 from container_magic.process import handshake
-from container_magic.process.confine import confine, join, rehearse
+from container_magic.process.confine import confine, join, limit_code, rehearse
 from container_magic.process.inheritance import Inheritance, fail, keep_only
 from container_magic.process.interpreter import Interpreter, rehearse_forgetting
 from container_magic.process.slot import leave_error
@@ -57,7 +57,7 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         join(entry_fds)
         step = "descriptors"
         start = _keep_only_start(start)
-        for name in confine(own, plan):
+        for name in confine(own, plan, process.rlimits):
             step = name
         step = "privileges"
         _prefer_as_oom_victim()
@@ -71,6 +71,7 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         start.send(handshake.READY)
         step = "code"
         source, fds, farewell_to = _await_start(start, most_fds)
+        limit_code(process.rlimits)
     except BaseException as error:
         fail(start, step, error)
     if cell is not None:

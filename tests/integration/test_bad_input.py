@@ -161,6 +161,19 @@ def test_ulimit_beyond_the_hard_limit_is_refused(run):
         run("pass", ulimit=f"nofile={hard + 1}")
 
 
+def test_ulimit_beyond_what_any_container_has_is_refused(run):
+    """What is counted for the user on the host as well; the message says how much there can be."""
+    with pytest.raises(cm.HostError, match=r"sigpending to 1025: .* is (1024|\d{1,3})$"):
+        run("pass", ulimit="sigpending=1025")
+
+
+@pytest.mark.parametrize("value", ["1000", "0:-1", "-1"])
+def test_ulimit_that_asks_for_core_dumps_is_refused(run, value):
+    """There are none: one would leave the container."""
+    with pytest.raises(cm.OptionError, match="core_pattern; accepted: core=0"):
+        run("pass", ulimit=f"core={value}")
+
+
 @pytest.mark.parametrize("source", ["", " \n\t\n", "# only a comment\n", b""], ids=lambda source: type(source).__name__)
 def test_empty_code_is_fine(run, source):
     """Nothing to do is OK."""

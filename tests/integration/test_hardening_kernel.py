@@ -143,6 +143,10 @@ class TestKernel:
         assert report.exit_signal == signal.SIGABRT
         assert list(tmp_path.iterdir()) == []
 
+    def test_option_that_asks_for_no_core_dumps_does_not_let_any_out(self, inside):
+        """`--ulimit core=0` is what there is anyway: a limit of 1, which keeps a dump from a pipe."""
+        assert inside("import resource; answer(resource.getrlimit(4))", ulimit="core=0") == [1, 1]
+
     @pytest.mark.parametrize("call", ["setrlimit", "prlimit", "shell"])
     def test_limit_for_core_dumps_stays_at_one(self, inside, call):
         """1 keeps a dump from a core_pattern that is a pipe, 0 would not; who sets 0 is told that it is so."""

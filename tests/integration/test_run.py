@@ -442,6 +442,21 @@ class TestProcess:
 
         assert found == [[100, 200], [1048576, 1048576]]
 
+    @pytest.mark.parametrize("warm", [0, 1])
+    @pytest.mark.parametrize("limit", ["nofile=3", "nofile=7", "data=0"])
+    def test_ulimit_is_the_codes_own(self, run, limit, warm):
+        """It holds for the code and for nothing that comes before it, however little it leaves."""
+        report = run("print('here')", ulimit=limit, warm=warm)
+
+        assert (report.verdict, report.stdout, report.stderr) == ("OK", "here\n", "")
+
+    def test_ulimit_of_a_command(self, run):
+        """It has what it has been given, and fails in its own words where that is not enough."""
+        reports = [run(["cat", "/dev/null"], ulimit=f"nofile={number}") for number in (3, 6)]
+
+        assert [report.exit_code for report in reports] == [127, 0]
+        assert "cannot open shared object file" in reports[0].stderr
+
     def test_limits_are_in_the_report(self, run):
         """What is enforced stands in the report with the file or mechanism that holds it."""
         report = run("pass", mem="200M", pids=50, timeout="9s", cpu_time="5s", max_output="1M", ulimit="nofile=99")
