@@ -91,7 +91,9 @@ class CgroupManager(Figures, Protocol):
         """
 
     def create(self, resources: Resources) -> None:
-        """Make what of the group was not prepared, and set the limits; nothing stays behind when it raises.
+        """Make what of the group was not prepared, and set all limits but the code's own.
+
+        Nothing stays behind when it raises.
 
         Raises:
             HostError: The group cannot be made, or the kernel refuses a limit.
@@ -104,7 +106,13 @@ class CgroupManager(Figures, Protocol):
         """Return the directory descriptor for ``clone3(CLONE_INTO_CGROUP)``; None where the kernel has no such way."""
 
     def begin(self) -> None:
-        """Take the baseline: figures count from here, as far as the kernel lets them."""
+        """Set the code's own limits, and take the baseline: figures count from here, as far as the kernel lets them.
+
+        Nothing stays behind when it raises.
+
+        Raises:
+            HostError: The kernel refuses a limit.
+        """
 
     def restart_peak(self) -> bool:
         """Let the memory peak count from here; False where the kernel cannot."""

@@ -36,6 +36,11 @@ class Setting:
     text: str
     value: float | str | None
 
+    @property
+    def is_the_codes(self) -> bool:
+        """Whether it holds from ``begin`` on: nobody wants the making of a container to take its share of CPU time."""
+        return self.field == "cpus"
+
 
 def v1_settings(resources: Resources, exists: Exists) -> tuple[Setting, ...]:
     """Return the writes for cgroup v1 in the order in which the kernel takes them.

@@ -34,6 +34,7 @@ class V1Manager(V1Figures):
         self._made: list[int] = []  # bases in which our group was made, each hierarchy once
         self._entries: list[int] = []
         self._alarm: int | None = None
+        self._codes: list[Setting] = []
         self.require(controllers)
 
     def require(self, controllers: tuple[str, ...]) -> None:
@@ -69,8 +70,11 @@ class V1Manager(V1Figures):
         """
         self.prepare()
         with nothing_half_made(self):
-            for setting in v1_settings(resources, self._has_memory_file_or_weight):
-                self._apply(setting)
+            settings = v1_settings(resources, self._has_memory_file_or_weight)
+            self._codes = [setting for setting in settings if setting.is_the_codes]
+            for setting in settings:
+                if not setting.is_the_codes:
+                    self._apply(setting)
             if "memory" in self._groups:
                 self._memory_limit_bytes = files.number(files.read(self._groups["memory"], "memory.limit_in_bytes"))
 
@@ -130,7 +134,10 @@ class V1Manager(V1Figures):
         return None
 
     def begin(self) -> None:
-        """Take the baseline; the memory peak is reset to the present usage."""
+        """Set what limits the code alone, and take the baseline; the memory peak is reset to the present usage."""
+        with nothing_half_made(self):
+            for setting in self._codes:
+                self._apply(setting)
         self.restart_peak()
         self._cpu_start = self._cpu_counters()
         if "blkio" in self._groups:

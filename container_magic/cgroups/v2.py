@@ -11,7 +11,7 @@ import select
 
 from container_magic.cgroups import files
 from container_magic.cgroups.manager import DELETE_SECONDS, MemoryUse, nothing_half_made
-from container_magic.cgroups.settings import v2_settings
+from container_magic.cgroups.settings import Setting, v2_settings
 from container_magic.cgroups.v2_figures import V2Figures
 from container_magic.spec import Resources
 
@@ -31,6 +31,7 @@ class V2Manager(V2Figures):
         self._inner: int | None = None
         self._entry: int | None = None
         self._alarm: int | None = None
+        self._codes: list[Setting] = []
 
     def require(self, controllers: tuple[str, ...]) -> None:
         """Do nothing: one group is all controllers'."""
@@ -65,8 +66,11 @@ class V2Manager(V2Figures):
         outer = self._outer
         assert outer is not None
         with nothing_half_made(self):
-            for setting in v2_settings(resources, lambda file: files.exists(outer, file)):
-                files.write(outer, setting.file, setting.text)
+            settings = v2_settings(resources, lambda file: files.exists(outer, file))
+            self._codes = [setting for setting in settings if setting.is_the_codes]
+            for setting in settings:
+                if not setting.is_the_codes:
+                    files.write(outer, setting.file, setting.text)
             self._memory_limit_bytes = files.number(files.read(outer, "memory.max"))
 
     def entry_fds(self) -> tuple[int, ...]:
@@ -78,7 +82,13 @@ class V2Manager(V2Figures):
         return self._inner
 
     def begin(self) -> None:
-        """Take the baseline; the memory peak starts anew since Linux 6.12 and covers the set-up before."""
+        """Set what limits the code alone, and take the baseline.
+
+        The memory peak starts anew since Linux 6.12; before it covers the set-up, too.
+        """
+        with nothing_half_made(self):
+            for setting in self._codes if self._outer is not None else ():
+                files.write(self._outer, setting.file, setting.text)
         self.restart_peak()
         self._cpu_start = files.keyed(self._text("cpu.stat"))
         self._io_start = self._io_counters()

@@ -135,11 +135,13 @@ def test_limits_land_in_their_files(box: Box) -> None:
     assert box.file("memory", "memory.limit_in_bytes").read_text() == f"{64 * MB}\n"
     if box.facts.swap_accounting:
         assert box.file("memory", "memory.memsw.limit_in_bytes").read_text() == f"{64 * MB}\n"
-    assert box.file("cpu", "cpu.cfs_quota_us").read_text() == "50000\n"
     assert box.file("cpu", "cpu.cfs_period_us").read_text() == "100000\n"
     assert box.file("cpu", "cpu.shares").read_text() == "512\n"
     assert box.file("pids", "pids.max").read_text() == "32\n"
     assert box.file("cpuset", "cpuset.cpus").read_text() == "0\n"
+    assert box.file("cpu", "cpu.cfs_quota_us").read_text() == "-1\n"
+    box.manager.begin()
+    assert box.file("cpu", "cpu.cfs_quota_us").read_text() == "50000\n"
     assert box.file("cpuset", "cpuset.mems").read_text().strip() == box.facts.mems
     for limit in box.assessment.limits:
         controller = limit.by.partition(".")[0]

@@ -159,8 +159,10 @@ def test_v2_limits_land_in_their_files(limited: Box) -> None:
     assert (outer / "memory.max").read_text() == f"{64 * MB}\n"
     assert (outer / "memory.oom.group").read_text() == "1\n"
     assert (outer / "pids.max").read_text() == "32\n"
-    assert (outer / "cpu.max").read_text() == "50000 100000\n"
     assert (outer / "cpu.weight").read_text() == "100\n"
+    assert (outer / "cpu.max").read_text() == "max 100000\n"
+    limited.manager.begin()
+    assert (outer / "cpu.max").read_text() == "50000 100000\n"
     if (outer / "memory.swap.max").exists():
         assert (outer / "memory.swap.max").read_text() == "0\n"
     assert limited.manager.usage().memory_limit_bytes == 64 * MB

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 import container_magic as cm
 from container_magic.cgroups.facts import probe
-from container_magic.events import Output
+from container_magic.events import Output, Started
 from container_magic.options import from_keywords
 from container_magic.verbs.run import dry_run
 
@@ -229,6 +230,14 @@ while True:
 
         assert report.usage.throttled_seconds > 0
         assert report.usage.cpu_seconds < 1.2
+
+    def test_making_a_container_is_not_slowed_down(self, needs):
+        """The least CPU time that there is makes the code slow, and not what comes before it."""
+        needs(cpus="0.01")
+        with contextlib.closing(cm.stream("pass", cpus="0.01", warm=0)) as events:
+            started = next(event for event in events if isinstance(event, Started))
+
+        assert started.startup_seconds < 10  # 30 s were not enough
 
     def test_unthrottled_is_zero_and_not_unknown(self, run, needs):
         """With a quota that is not used, throttled_seconds is 0."""
