@@ -51,6 +51,8 @@ def map(
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= _MOST_WORKERS:
         raise OptionError(f"workers {workers!r}: accepted: a whole number from 1 to {_MOST_WORKERS}")
+    if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Iterable):
+        raise OptionError(f"inputs: accepted: a list, or anything else that yields them; not {type(inputs).__name__}")
     for name in ("stdin", "stdin_file"):
         if options.get(name) is not None:
             raise OptionError(f"{name} says what one run reads, and inputs what each does; accepted: inputs alone")

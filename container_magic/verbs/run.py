@@ -20,7 +20,7 @@ from container_magic.spec import ContainerSpec, ShellName
 if TYPE_CHECKING:
     from container_magic.runtime.variables import Variables
 
-__all__ = ["Run", "RunRequest", "dry_run", "open_run", "request_for", "run", "stream", "variables_for"]
+__all__ = ["Run", "RunRequest", "code_of", "dry_run", "open_run", "request_for", "run", "stream", "variables_for"]
 
 
 def open_run(request: RunRequest) -> Run:
@@ -98,10 +98,10 @@ def request_for(
     chosen = from_keywords(options)
     code: bytes | None = None
     if isinstance(source, (str, bytes)):
-        code = source.encode("utf-8", errors="surrogatepass") if isinstance(source, str) else source
+        code = code_of(source)
         spec = for_shell(chosen.spec, shell)
     else:
-        spec = for_command(chosen.spec, [os.fspath(word) for word in source])
+        spec = for_command(chosen.spec, _words_of(source))
     return RunRequest(
         spec=spec,
         code=code,
@@ -111,6 +111,36 @@ def request_for(
         out_files=chosen.out_files,
         variables=variables_for(spec, given, chosen.outputs),
     )
+
+
+def code_of(source: str | bytes) -> bytes:
+    """Return source as the interpreter reads it.
+
+    Raises:
+        OptionError: It is neither text nor bytes.
+    """
+    if isinstance(source, str):
+        return source.encode("utf-8", errors="surrogatepass")
+    if isinstance(source, bytes):
+        return source
+    raise OptionError(f"source: accepted: text or bytes; not {type(source).__name__}")
+
+
+def _words_of(source: Sequence[str | os.PathLike[str]]) -> list[str]:
+    if not isinstance(source, Sequence):
+        raise OptionError(
+            f"source: accepted: Python source, or the words of a command as a list; not {type(source).__name__}"
+        )
+    return [_word_of(word) for word in source]
+
+
+def _word_of(word: str | os.PathLike[str]) -> str:
+    text = os.fspath(word) if isinstance(word, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise OptionError(
+            f"source: the word {word!r} of the command: accepted: text or a path; not {type(word).__name__}"
+        )
+    return text
 
 
 def variables_for(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import numbers
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +24,7 @@ from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.request import RunRequest
 from container_magic.runtime.run import Run
 from container_magic.spec import ContainerSpec
-from container_magic.verbs.run import variables_for
+from container_magic.verbs.run import code_of, variables_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +86,13 @@ class Session:
 
         Raises:
             StateError: The session is over; the message says why.
-            OptionError: A variable cannot go in, or ``output`` holds what is no name.
+            OptionError: A variable cannot go in, ``output`` holds what is no name, ``source`` is no source or
+                ``timeout_seconds`` no time.
             ContainError: The container cannot be made.
         """
-        code = source.encode("utf-8", errors="surrogatepass") if isinstance(source, str) else source
-        request = replace(self._request, code=code)
+        request = replace(self._request, code=code_of(source))
         if timeout_seconds is not None:
+            _check_seconds(timeout_seconds)
             watch = replace(request.spec.watch, wall_seconds=timeout_seconds)
             request = replace(request, spec=replace(request.spec, watch=watch))
         if self._keeper.began and not self.alive:
@@ -117,6 +120,11 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _check_seconds(seconds: float) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 < seconds < math.inf:
+        raise OptionError(f"timeout_seconds {seconds!r}: accepted: a number of seconds above 0")
 
 
 class _Keeper:

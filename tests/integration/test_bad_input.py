@@ -174,6 +174,13 @@ def test_ulimit_that_asks_for_core_dumps_is_refused(run, value):
         run("pass", ulimit=f"core={value}")
 
 
+@pytest.mark.parametrize("source", [None, 5, {"print"}, [b"echo"], ["echo", 5]], ids=repr)
+def test_what_is_no_source_is_refused(run, source):
+    """Neither code nor a command."""
+    with pytest.raises(cm.OptionError, match=r"^source: "):
+        run(source)
+
+
 @pytest.mark.parametrize("source", ["", " \n\t\n", "# only a comment\n", b""], ids=lambda source: type(source).__name__)
 def test_empty_code_is_fine(run, source):
     """Nothing to do is OK."""

@@ -115,6 +115,13 @@ def test_error_of_the_inputs_is_the_callers_and_ends_all():
         list(cm.map("pass", broken(), **DEFAULTS))
 
 
+@pytest.mark.parametrize("inputs", ["abc", b"abc", 5, None])
+def test_what_is_no_list_of_inputs_is_refused(inputs):
+    """A text alone is one input, and would be a run for each of its letters."""
+    with pytest.raises(cm.OptionError, match=r"^inputs: accepted: a list"):
+        cm.map("pass", inputs)
+
+
 @pytest.mark.parametrize("workers", [0, -1, 65, True, "2", 1.5])
 def test_number_of_workers_is_checked_before_anything_starts(workers):
     """One line with what is accepted."""

@@ -284,3 +284,23 @@ def test_cell_that_was_refused_something_says_so_and_the_next_does_not(session):
     assert [work.run(full).limits_reached, work.run("1 / 0").limits_reached] == [("disk",), ("disk",)]
     assert work.run("import os\nos.unlink('/tmp/x')\n1 / 0").limits_reached == ()
     assert work.alive
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "5s", True, float("nan"), float("inf")])
+def test_time_limit_of_a_cell_that_is_none_is_refused(seconds):
+    """Before anything happens to the session."""
+    with cm.Session(mem="200M", net="none") as session:
+        session.run("x = 1")
+        with pytest.raises(cm.OptionError, match=f"^timeout_seconds {seconds!r}: accepted"):
+            session.run("pass", timeout_seconds=seconds)
+        assert session.run("print(x)").stdout == "1\n"
+
+
+@pytest.mark.parametrize("source", [None, 5, ["print(1)"]])
+def test_what_is_no_source_is_refused(source):
+    """A cell is text or bytes."""
+    with (
+        cm.Session(mem="200M", net="none") as session,
+        pytest.raises(cm.OptionError, match=r"^source: accepted: text or bytes"),
+    ):
+        session.run(source)
