@@ -28,6 +28,7 @@ else:
             if type(cls) not in (type, _Waiting, _Made) or _knows_itself(cls):
                 return dataclasses.dataclass(**options)(cls)
             body = {name: value for name, value in cls.__dict__.items() if name not in ("__dict__", "__weakref__")}
+            body["__dataclass_fields__"] = property(_fields_of_instance)
             waiting = _Waiting(cls.__name__, cls.__bases__, body)
             waiting.__qualname__ = cls.__qualname__
             _waiting[waiting] = options, sys.modules[cls.__module__]
@@ -63,6 +64,12 @@ class _Waiting(_Made):
     def __dataclass_fields__(cls) -> Any:
         _make(cls)
         return cls.__dataclass_fields__
+
+
+def _fields_of_instance(instance: Any) -> Any:
+    """Make the class of what has come out of a pickle, and return its fields; in the way of ``dataclasses.fields``."""
+    _make(type(instance))
+    return type(instance).__dataclass_fields__
 
 
 def make_all() -> None:

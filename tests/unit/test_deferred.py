@@ -62,6 +62,18 @@ def test_looking_at_fields_makes_the_class():
     assert [item.name for item in dataclasses.fields(derived)] == ["number", "words", "more"]
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_looking_at_fields_of_what_came_out_of_a_pickle_makes_its_class(plain):
+    """It has its fields' values, and nobody has called its class."""
+    _, derived = waiting_pair()
+    cls = type("Plain", (derived,), {}) if plain else derived
+    instance = object.__new__(cls)
+    instance.__dict__.update(number=1, words=[], more=2)
+    assert not is_made(derived)
+    assert [item.name for item in dataclasses.fields(instance)] == ["number", "words", "more"]
+    assert dataclasses.astuple(instance) == (1, [], 2)
+
+
 def test_class_without_a_decorator_of_its_own_is_that_of_its_base():
     """It has the fields of its base, and none of its own."""
     _, derived = waiting_pair()
