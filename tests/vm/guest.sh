@@ -87,8 +87,8 @@ test_phase() {
     local phase=$1 status list lists=()
     case $phase in
     root) lists=(common isolation limits root) ;;
-    user) lists=(common isolation user) ;;
-    user-delegated) lists=(common limits user-delegated) ;;
+    user) lists=(common isolation kernel user) ;;
+    user-delegated) lists=(common limits kernel user-delegated) ;;
     user-systemd) lists=(user-systemd) ;;
     esac
     echo "=== $phase, $(uname -r), $(cut -d. -f1 /proc/uptime) s after the start"

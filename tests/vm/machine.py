@@ -202,10 +202,12 @@ def _image() -> Path:
 
 
 def _requirements() -> list[str]:
-    """Return what the guest's environment needs: the package's own dependencies but the kernel, and a test runner."""
+    """Return what the guest's environment needs: the package's own dependencies, a client of kernels, a test runner.
+
+    Its tests run one after the other, and pytest-xdist has the marks of those that would not run beside each other.
+    """
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    own = [wanted for wanted in project["dependencies"] if not wanted.startswith("ipykernel")]
-    return [*own, "pytest>=8.3", "pytest-timeout>=2.3"]
+    return [*project["dependencies"], "nbclient>=0.10", "pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
 
 
 def _copy(source: Path, target: Path) -> None:
