@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from leftovers import children
@@ -182,6 +183,13 @@ def test_supervisor_that_hears_of_two_runs_at_once_gives_each_its_own_descriptor
         if was_seen_off:
             break
     assert was_seen_off
+
+
+def test_many_threads_get_each_its_own_output():
+    """Workers go from thread to thread, and are ordered again before their supervisors have heard of the last end."""
+    with ThreadPoolExecutor(20) as threads:
+        reports = list(threads.map(lambda number: run(f"print({number})", warm=4), range(200)))
+    assert [(report.exit_code, report.stdout) for report in reports] == [(0, f"{number}\n") for number in range(200)]
 
 
 def wait_for_container(worker):
