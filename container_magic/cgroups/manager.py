@@ -108,10 +108,8 @@ class CgroupManager(Figures, Protocol):
     def begin(self) -> None:
         """Set the code's own limits, and take the baseline: figures count from here, as far as the kernel lets them.
 
-        Nothing stays behind when it raises.
-
         Raises:
-            HostError: The kernel refuses a limit.
+            HostError: The kernel refuses a limit; the group stays, for there are tasks in it.
         """
 
     def restart_peak(self) -> bool:

@@ -135,9 +135,8 @@ class V1Manager(V1Figures):
 
     def begin(self) -> None:
         """Set what limits the code alone, and take the baseline; the memory peak is reset to the present usage."""
-        with nothing_half_made(self):
-            for setting in self._codes:
-                self._apply(setting)
+        for setting in self._codes:
+            self._apply(setting)
         self.restart_peak()
         self._cpu_start = self._cpu_counters()
         if "blkio" in self._groups:

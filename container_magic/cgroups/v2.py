@@ -86,9 +86,8 @@ class V2Manager(V2Figures):
 
         The memory peak starts anew since Linux 6.12; before it covers the set-up, too.
         """
-        with nothing_half_made(self):
-            for setting in self._codes if self._outer is not None else ():
-                files.write(self._outer, setting.file, setting.text)
+        for setting in self._codes if self._outer is not None else ():
+            files.write(self._outer, setting.file, setting.text)
         self.restart_peak()
         self._cpu_start = files.keyed(self._text("cpu.stat"))
         self._io_start = self._io_counters()

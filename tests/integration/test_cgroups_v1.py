@@ -18,6 +18,7 @@ from container_magic.cgroups import CgroupManager, open_manager
 from container_magic.cgroups import prepare as prepare_module
 from container_magic.cgroups.enforce import assess
 from container_magic.cgroups.facts import CgroupFacts, probe
+from container_magic.cgroups.manager import DELETE_SECONDS
 from container_magic.cgroups.prepare import open_bases, prepare
 from container_magic.cgroups.sweep import remove_stale
 from container_magic.errors import HostError
@@ -147,6 +148,31 @@ def test_limits_land_in_their_files(box: Box) -> None:
         controller = limit.by.partition(".")[0]
         assert box.file(controller, limit.by).exists()
     assert box.manager.usage().memory_limit_bytes == 64 * MB
+
+
+def test_refused_share_of_cpu_time_does_not_wait_for_the_tasks(box: Box) -> None:
+    """More than a group above allows is refused (EINVAL) at once; the group stays for whoever ends what is in it."""
+    box.create(cpus=0.5).begin()
+    base = os.open(box.file("cpu", ""), os.O_RDONLY | os.O_DIRECTORY)
+    inner = open_manager(box.facts.setup, {"cpu": base}, f"{box.name}-inner", ("cpu",))
+    inner.create(Resources(cpus=1.0))
+    pid = os.fork()
+    if pid == 0:
+        os.write(inner.entry_fds()[0], b"0")
+        signal.pause()
+    until = time.monotonic() + 5
+    while str(pid) not in box.file("cpu", f"{box.name}-inner/tasks").read_text().split():
+        assert time.monotonic() < until
+    try:
+        begun = time.monotonic()
+        with pytest.raises(HostError, match="cfs_quota_us"):
+            inner.begin()
+        assert time.monotonic() - begun < DELETE_SECONDS / 2
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        inner.delete()
+        os.close(base)
 
 
 def test_prepared_groups_take_limits_and_further_controllers_later(box: Box) -> None:
