@@ -407,7 +407,7 @@ STEPS = [
     ("container_magic.process.payload", "set_environment"),
     ("container_magic.process.child", "_Setup.tell_the_payload"),
     ("container_magic.process.payload", "_await_word"),
-    ("container_magic.process.confine", "_set_resource_limits"),
+    ("container_magic.process.confine", "_set_substitutes"),
     ("container_magic.process.payload", "_shed"),
     ("container_magic.process.interpreter", "_open_streams"),
 ]
