@@ -15,20 +15,13 @@ from typing import Any
 
 import pytest
 from command import contain  # noqa: F401 - a fixture
+from defaults import DEFAULTS
 from leftovers import adopt_orphans, nothing_left  # noqa: F401 - fixtures
 
 import container_magic as cm
-from container_magic.cgroups.facts import probe
 from container_magic.events import Created, Event, Started
 from container_magic.options import from_keywords
 from container_magic.verbs.run import dry_run
-
-# without a memory controller of its own an ordinary user has only what best effort gives
-DEFAULTS: dict[str, Any] = {
-    "timeout": "60s",
-    "warm": 1,  # the pool is on; more than one would only take time from the next test
-    **({"mem": "256M"} if "memory" in probe().controllers else {"best_effort": True}),
-}
 
 
 @pytest.fixture

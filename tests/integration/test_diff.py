@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEFAULTS
+from defaults import DEFAULTS
 from leftovers import PATIENCE_SECONDS, state_directories
 
 import container_magic as cm

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEFAULTS
+from defaults import DEFAULTS
 from leftovers import waiting
 
 import container_magic as cm

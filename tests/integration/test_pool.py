@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEFAULTS
+from defaults import DEFAULTS
 from leftovers import children, made_ahead, waiting, zygote_pid
 
 import container_magic as cm
