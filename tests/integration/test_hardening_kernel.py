@@ -147,6 +147,12 @@ class TestKernel:
         """`--ulimit core=0` is what there is anyway: a limit of 1, which keeps a dump from a pipe."""
         assert inside("import resource; answer(resource.getrlimit(4))", ulimit="core=0") == [1, 1]
 
+    def test_report_has_the_limit_for_core_dumps_that_holds(self, run):
+        """Not what was asked for, which the seccomp program would not let pass."""
+        limits = {limit.name: limit.value for limit in run("pass", ulimit="core=0").limits}
+
+        assert limits["ulimit core"] == 1
+
     @pytest.mark.parametrize("call", ["setrlimit", "prlimit", "shell"])
     def test_limit_for_core_dumps_stays_at_one(self, inside, call):
         """1 keeps a dump from a core_pattern that is a pipe, 0 would not; who sets 0 is told that it is so."""
