@@ -3,14 +3,17 @@
 A process with the zygote's image forks children ahead. One that waits is told to run ``pass``, without a container
 around it, and says when it has; one that is cloned into fresh namespaces runs ``pass`` at once, without root file
 system, cgroup or limits. A third has all that a container has, by as many system calls in a straight line: mounts,
-groups, a process 1, a payload that is confined, figures, removal. Nothing there is checked, watched, told or kept for
-the next.
+groups, a process 1, a payload that is confined, figures, removal; a fourth is one of those that waits to be told, is
+killed when it has run, and of which some figures are read. Nothing there is checked, watched, told or kept for the
+next.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
+import signal
 import socket
 import sys
 import time
@@ -22,10 +25,13 @@ from container_magic.host import probe
 from container_magic.rootfs.host import host_tree, interpreter_prefixes
 
 WAITING = "floor of warm: a fork that waits, no container"
+CONTAINED = "floor of warm: a container made in a straight line, that waits"
 FRESH = "floor of cold: a fork in namespaces, nothing mounted"
 STRAIGHT = "floor of cold: the system calls of a container, in a straight line"
 STRAIGHT_RATE = "floor: such containers, two at a time"
 TWO_INTERPRETERS = "floor: two interpreters with the modules of both, one after the other"
+
+_FIGURES = ("cpuacct.usage", "cpu.stat", "memory.max_usage_in_bytes", "memory.peak", "pids.current", "io.stat")
 
 _STANDARD = "import ctypes, dataclasses, json, pickle, socket, typing"
 TWO = f"""{_STANDARD}
@@ -35,7 +41,7 @@ os.waitpid(os.posix_spawn(sys.executable, words, os.environ), 0)
 """
 
 _SERVER = """
-import gc, os, socket, sys
+import gc, itertools, os, signal, socket, sys
 import container_magic.process.exchange, container_magic.process.plain_shell, container_magic.runtime.server
 from container_magic.linux import constants as c, syscalls
 from container_magic.linux.userns import IdMapping, write_maps
@@ -62,6 +68,7 @@ def wait(end):
             os.close(source)
         run(message)
         end.send(b"x")
+        end.recv(1)
     os._exit(0)
 
 
@@ -69,6 +76,7 @@ lowers, groups = int(sys.argv[4]), eval(sys.argv[5])
 masked = [path for path in MASKED if os.path.isfile(path)]
 fixed = [path for path in READ_ONLY if os.path.exists(path)]
 program, last = sock_fprog(default_program()), capabilities.last_capability()
+numbers = itertools.count()
 stage, root = "/tmp", "/tmp/root"
 layers = [f"{root}/layer{n}" for n in range(lowers)]
 
@@ -114,26 +122,39 @@ def confine(tasks):
     syscalls.seccomp_set_mode_filter(program)
 
 
-def contained(far, tasks):
+def contained(far, tasks, order):
     far.recv(1)
+    if order is not None:
+        order[0].close()
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     mounts()
     capabilities.drop_bounding_set(last)
     syscalls.prctl(c.PR_SET_NO_NEW_PRIVS, 1)
     pid = os.fork()
+    if pid == 0 and order is not None:
+        own = os.pidfd_open(os.getpid())
+        confine(tasks)
+        socket.send_fds(order[1], [b"r"], [own])
+        os.close(own)
+        wait(order[1])
     confine(tasks)
     if pid == 0:
         run("pass")
         os._exit(0)
-    os._exit(os.waitpid(pid, 0)[1] != 0)
+    os._exit(os.waitpid(pid, 0)[1] not in (0, signal.SIGKILL))
 
 
 def make():
-    made, tasks = [], []
+    pid, made = begin(None)
+    return end(pid, made)
+
+
+def begin(order):
+    made, tasks, number = [], [], next(numbers)
     try:
         for path, kind in groups:
-            made.append(f"{path}/container_magic-floor-{os.getpid()}")
+            made.append(f"{path}/container_magic-floor-{os.getpid()}-{number}")
             os.mkdir(made[-1])
             for name in ("cpuset.cpus", "cpuset.mems") if kind == "cpuset" else ():
                 put(made[-1], name, open(f"{path}/{name}", "rb").read())
@@ -146,7 +167,7 @@ def make():
         pid = syscalls.clone(everything)
         if pid == 0:
             try:
-                contained(far, tasks)
+                contained(far, tasks, order)
             except OSError as error:
                 os.write(2, f"the floor: {error}\\n".encode())
             finally:
@@ -155,17 +176,41 @@ def make():
         near.send(b"x")
         near.close()
         far.close()
-        return os.waitpid(pid, 0)[1] != 0
+        return pid, made
+    except BaseException:
+        for path in made:
+            os.rmdir(path)
+        raise
     finally:
         for fd in tasks:
             os.close(fd)
-        for path in made:
-            os.rmdir(path)
+
+
+def end(pid, made):
+    failed = os.waitpid(pid, 0)[1] != 0
+    for path in made:
+        os.rmdir(path)
+    return failed
+
+
+def keep(count):
+    living = []
+    for _ in range(count):
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid, made = begin((near, far))
+        socket.send_fds(control, [repr((pid, made)).encode()], [near.fileno()])
+        near.close()
+        far.close()
+        living.append((pid, made))
+    return any([end(*one) for one in living])
 
 
 while wanted := control.recv(16):
     if wanted[:1] == b"m":
         control.send(bytes([any([make() for _ in range(int(wanted[1:]))])]))
+        continue
+    if wanted[:1] == b"k":
+        control.send(bytes([keep(int(wanted[1:]))]))
         continue
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if wanted == b"w":
@@ -192,9 +237,13 @@ while wanted := control.recv(16):
 @contextlib.contextmanager
 def floors() -> Iterator[tuple[Subject, ...]]:
     """Give the subjects of single starts, while their process runs."""
-    with _server() as control, _server() as other, contextlib.closing(_Waiting(other)) as waiting:
+    with contextlib.ExitStack() as stack:
+        control, one, other = (stack.enter_context(_server()) for _ in range(3))
+        waiting = stack.enter_context(contextlib.closing(_Waiting(one)))
+        contained = stack.enter_context(contextlib.closing(_Contained(other)))
         yield (
             Subject(name=WAITING, call=waiting.call),
+            Subject(name=CONTAINED, call=contained.call),
             Subject(name=FRESH, call=lambda: _timed(control, b"c")),
             Subject(name=STRAIGHT, call=lambda: _timed(control, b"m1")),
         )
@@ -247,10 +296,10 @@ class _Waiting:
         self._control = control
         self._end = self._next()
 
-    def _next(self) -> int:
+    def _next(self) -> socket.socket:
         self._control.send(b"w")
         _, (end,), _, _ = socket.recv_fds(self._control, 1, 1)
-        return end
+        return socket.socket(fileno=end)
 
     def call(self) -> float:
         """Tell the child to run ``pass``, and time that up to its word that it has; what it has written is read."""
@@ -259,23 +308,56 @@ class _Waiting:
         for reader, _ in pipes:
             os.set_blocking(reader, False)
         begun = time.perf_counter()
-        with socket.socket(fileno=self._end) as child:
-            socket.send_fds(child, [b"pass"], fds)
-            child.recv(1)
-            for reader, _ in pipes:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(reader, 1)
-            elapsed = time.perf_counter() - begun
+        socket.send_fds(self._end, [b"pass"], fds)
+        self._end.recv(1)
+        self._measure()
+        for reader, _ in pipes:
+            with contextlib.suppress(BlockingIOError):
+                os.read(reader, 1)
+        elapsed = time.perf_counter() - begun
         for fd in (*fds, *(reader for reader, _ in pipes)):
             os.close(fd)
-        _check(self._control.recv(1))
+        self.close()
         self._end = self._next()
         return elapsed
 
+    def _measure(self) -> None:
+        """Read what it has used, where there is something to be read."""
+
     def close(self) -> None:
-        """Let the last child go."""
-        os.close(self._end)
+        """Let the child go."""
+        self._end.close()
         _check(self._control.recv(1))
+
+
+class _Contained(_Waiting):
+    """As that, in a container: the child is killed when it has run, and its use read."""
+
+    def _next(self) -> socket.socket:
+        self._control.send(b"k1")
+        end, self._killed, self._files = received(self._control)
+        return end
+
+    def _measure(self) -> None:
+        signal.pidfd_send_signal(self._killed, signal.SIGKILL)
+        for fd in self._files:
+            os.pread(fd, 4096, 0)
+
+    def close(self) -> None:
+        """Let the child go."""
+        for fd in (self._killed, *self._files):
+            os.close(fd)
+        super().close()
+
+
+def received(control: socket.socket) -> tuple[socket.socket, int, list[int]]:
+    """Receive a container that waits: the way to its payload, a pidfd of that, and files that tell what it uses."""
+    told, (fd,), _, _ = socket.recv_fds(control, 65536, 1)
+    _, directories = ast.literal_eval(told.decode())
+    end = socket.socket(fileno=fd)
+    _, (payload,), _, _ = socket.recv_fds(end, 1, 1)
+    paths = (f"{directory}/{name}" for directory in directories for name in _FIGURES)
+    return end, payload, [os.open(path, os.O_RDONLY) for path in paths if os.path.exists(path)]
 
 
 def _timed(control: socket.socket, word: bytes) -> float:

@@ -362,7 +362,7 @@ class TestPreload:
     def test_few_zygotes_are_kept(self, run):
         """The least recently used one goes, the plain one stays."""
         run("pass")
-        for name in ("colorsys", "chunk", "sched", "nturl2path", "stringprep"):
+        for name in ("colorsys", "tabnanny", "sched", "nturl2path", "stringprep"):
             run("pass", preload=name, warm=0)
 
         assert len(client._zygotes) == client.MOST_ZYGOTES

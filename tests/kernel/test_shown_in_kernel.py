@@ -157,7 +157,7 @@ def test_traceback_is_coloured_and_has_the_cells_lines(kernel):
 @pytest.mark.parametrize(
     ("code", "name", "line"),
     [
-        ("x = 1\nprint('a'", "SyntaxError", "line 2"),
+        ("x = 1\nprint('a'))", "SyntaxError", "line 2"),
         ("x = 1\nreturn", "SyntaxError", "line 2"),
         ("raise ExceptionGroup('two', [ValueError('a')])", "ExceptionGroup", "line 1"),
         ("%no_such_magic", "UsageError", "no_such_magic"),
