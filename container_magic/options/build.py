@@ -104,8 +104,8 @@ def from_keywords(
     Raises:
         OptionError: A keyword is unknown, or its value malformed or of a wrong type.
     """
-    if _is_plain(keywords) and _is_plain(defaults or {}):
-        return _remembered(front, _items(keywords), _items(defaults or {}))
+    if _is_plain(keywords) and (not defaults or _is_plain(defaults)):
+        return _remembered(front, _items(keywords), _items(defaults) if defaults else _NONE)
     return _from_keywords(keywords, defaults or {}, front)
 
 
@@ -115,27 +115,23 @@ _NOT_REMEMBERED = frozenset(
     if option.repeatable or option.field in ("stdin", "spec.work")
     for keyword in option.keywords
 )
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+_Items = tuple[tuple[tuple[str, Any], ...], tuple[type, ...]]
+_NONE: _Items = ((), ())
 
 
 def _is_plain(keywords: Mapping[str, Any]) -> bool:
     """Whether the same keywords mean the same whenever they are said: no path, no variable of the caller's, no data."""
-    return _NOT_REMEMBERED.isdisjoint(keywords) and all(
-        value is None or isinstance(value, (str, int, float)) for value in keywords.values()
-    )
+    return _NOT_REMEMBERED.isdisjoint(keywords) and _PLAIN.issuperset(map(type, keywords.values()))
 
 
-def _items(keywords: Mapping[str, Any]) -> tuple[tuple[str, type, Any], ...]:
-    return tuple((keyword, type(value), value) for keyword, value in keywords.items())  # the type, because 1 == True
+def _items(keywords: Mapping[str, Any]) -> _Items:
+    return tuple(keywords.items()), tuple(map(type, keywords.values()))  # the types, because 1 == True
 
 
 @functools.lru_cache(maxsize=128)
-def _remembered(
-    front: Front, keywords: tuple[tuple[str, type, Any], ...], defaults: tuple[tuple[str, type, Any], ...]
-) -> RunOptions:
-    def values(items: tuple[tuple[str, type, Any], ...]) -> dict[str, Any]:
-        return {keyword: value for keyword, _, value in items}
-
-    return _from_keywords(values(keywords), values(defaults), front)
+def _remembered(front: Front, keywords: _Items, defaults: _Items) -> RunOptions:
+    return _from_keywords(dict(keywords[0]), dict(defaults[0]), front)
 
 
 def _from_keywords(keywords: Mapping[str, Any], defaults: Mapping[str, Any], front: Front) -> RunOptions:

@@ -108,9 +108,18 @@ def receive(end: socket.socket) -> bytes:
     return bytes(memoryview(_inbox)[:size])
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def frame(data: dict[str, Any]) -> bytes:
     """Return ``data`` as one frame of the client's socket."""
-    body = json.dumps(data, separators=(",", ":")).encode()
+    body = _encode(data).encode()
+    return _LENGTH.pack(len(body)) + body
+
+
+def started_frame(run: int, begun: float) -> bytes:
+    """Return the frame that says that a payload has been given its order, and when; what ``frame`` would return."""
+    body = b'{"op":"start","run":%d,"fds":0,"begun":%a}' % (run, begun)
     return _LENGTH.pack(len(body)) + body
 
 

@@ -18,7 +18,7 @@ from container_magic.process import launch, shells
 from container_magic.rootfs.host import HostTree
 from container_magic.rootfs.marker import refuse_nesting
 from container_magic.runtime.ends import EndsAhead
-from container_magic.runtime.pool import Pool, PoolKey
+from container_magic.runtime.pool import Pool
 from container_magic.runtime.requests import Requests
 from container_magic.runtime.start import Wish, start_zygote
 from container_magic.runtime.sweep import runtime_directory, sweep
@@ -47,7 +47,7 @@ class Zygote:
     ends: EndsAhead = field(default_factory=EndsAhead)
     runs: set[int] = field(default_factory=set)
     """``id()`` of each run that is not over."""
-    plans: dict[PoolKey, Planned] = field(default_factory=dict)
+    plans: dict[int, Planned] = field(default_factory=dict)
 
     def request(self, plan: Plan, fds: Mapping[str, int], *, keep: bool) -> None:
         """Ask for a supervisor that has these descriptors, by purpose; ``keep``: for more than one container.
@@ -63,9 +63,12 @@ class Zygote:
         except OSError as error:
             raise InternalError(f"the zygote is gone: {error.strerror}") from error
 
-    def usable(self) -> bool:
-        """Whether it runs and is this process's own (and not that of the process which forked this one)."""
-        return self.owner_pid == os.getpid() and self.process.poll() is None
+    def usable(self, *, unasked: bool = False) -> bool:
+        """Whether it is this process's own (and not that of the process which forked this one), and runs.
+
+        ``unasked``: that it runs is taken for granted.
+        """
+        return self.owner_pid == os.getpid() and (unasked or self.process.poll() is None)
 
     def sweep(self) -> list[str]:
         """Remove what dead supervisors left; return their containers' ids."""
@@ -76,8 +79,10 @@ _lock = threading.RLock()
 _zygotes: OrderedDict[tuple[str, ...], Zygote] = OrderedDict()  # by preloaded modules, the least recently used first
 
 
-def zygote(preload: tuple[str, ...] = ()) -> Zygote:
+def zygote(preload: tuple[str, ...] = (), *, unasked: bool = False) -> Zygote:
     """Return this process's zygote with these modules, started when there is none or the last one died.
+
+    ``unasked``: one that has died is returned, too. Who takes a container that waits in its pool will notice.
 
     Raises:
         HostError: Containers cannot be made on this host; the message says why.
@@ -85,13 +90,14 @@ def zygote(preload: tuple[str, ...] = ()) -> Zygote:
     """
     with _lock:
         found = _zygotes.get(preload)
-        if found is None or not found.usable():
+        if found is None or not found.usable(unasked=unasked):
             refuse_nesting()
             _forget(preload)
             found = _zygotes[preload] = _start(preload)
             atexit.register(shutdown)
-        _zygotes.move_to_end(preload)
-        _trim()
+        if len(_zygotes) > 1:
+            _zygotes.move_to_end(preload)
+            _trim()
         return found
 
 
@@ -105,10 +111,12 @@ def zygote_for_one(preload: tuple[str, ...] = ()) -> Zygote:
     return _start(preload, once=True)
 
 
+_SHELLS = {"ipython": (shells.IPYTHON_SHELL,), "kernel": (shells.KERNEL_SHELL,)}
+
+
 def modules_of(process: Process) -> tuple[str, ...]:
     """Return what a zygote has imported that is to fork such a process."""
-    preloaded = {"ipython": (shells.IPYTHON_SHELL,), "kernel": (shells.KERNEL_SHELL,)}
-    return (*preloaded.get(process.shell, ()), *process.preload)
+    return _SHELLS.get(process.shell, ()) + process.preload
 
 
 def shutdown() -> None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from container_magic.sanitize.bundle import HtmlMode
 
 _READ_BYTES = 256 * 1024
-_STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")
 
 
 class Intake:
@@ -60,24 +59,22 @@ class Intake:
         self.said_farewell = False
         """The code has ended well, as the payload says, which is about to exit."""
 
-    def open(self, ends: Ends, html: HtmlMode | None, wanted: Sequence[str] = ()) -> list[int]:
-        """Take these pipes, and this channel unless ``html`` is None; return the payload's ends.
+    def open(self, ends: Ends, html: HtmlMode | None, wanted: Sequence[str] = ()) -> None:
+        """Take these pipes, and this channel unless ``html`` is None; the code returns the variables ``wanted``.
 
-        They stay open here too: that the payload's are closed is no news, and would wake this process just when
-        supervisor and init need the CPUs to say how it ended. ``wanted`` are the variables that the code is to return.
+        The payload's ends stay open here too: that they are closed is no news, and would wake this process just when
+        supervisor and init need the CPUs to say how it ended.
         """
-        for name, (reader, writer) in zip(_STREAMS, ends.pipes, strict=True):
-            self._streams[reader] = name
-            self._far_ends.append(writer)
+        (out, far_out), (err, far_err) = ends.pipes
+        self._streams = {out: "stdout", err: "stderr"}
+        self._far_ends = [far_out, far_err, ends.null]
         near, far = ends.channel
+        self._far_ends.append(far.detach())
         if html is not None:
             self._end = near
             self._html, self._wanted = html, tuple(wanted)
-            self._far_ends.append(far.detach())
         else:
             near.close()
-            far.close()
-        return self._far_ends
 
     @property
     def exceeded(self) -> bool:

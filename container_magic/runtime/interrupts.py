@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+
+# signal.signal() makes members of enums of what it is given and returns, by way of exceptions, for each run twice
+from _signal import signal as set_handler  # type: ignore[import-not-found]
 from types import FrameType
 from typing import Any, Protocol
 
@@ -23,10 +26,10 @@ class _Interruptible:
         self._previous: Any = None
 
     def add(self, run: Interruptible) -> None:
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != threading.main_thread().ident:
             return
         if not self._runs:
-            self._previous = signal.signal(signal.SIGINT, self._on_sigint)
+            self._previous = set_handler(signal.SIGINT, self._on_sigint)
         self._runs.append(run)
 
     def remove(self, run: Interruptible) -> None:
@@ -34,7 +37,8 @@ class _Interruptible:
             return
         self._runs.remove(run)
         if not self._runs:
-            signal.signal(signal.SIGINT, self._previous)
+            # None: a handler that was not installed from Python
+            set_handler(signal.SIGINT, signal.SIG_DFL if self._previous is None else self._previous)
 
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         del number, frame

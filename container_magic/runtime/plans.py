@@ -10,7 +10,7 @@ from container_magic.plan import Plan
 from container_magic.planner import make_plan
 from container_magic.process.handshake import dump_plan
 from container_magic.runtime import client
-from container_magic.runtime.pool import PoolKey, simple_key
+from container_magic.runtime.pool import simple_key
 
 if TYPE_CHECKING:
     from container_magic.runtime.client import Zygote
@@ -56,7 +56,7 @@ def plan_for(spec: ContainerSpec) -> Plan:
     return planned(spec, client.zygote(client.modules_of(spec.process))).plan
 
 
-def _keep(plans: dict[PoolKey, Planned], key: PoolKey, made: Planned) -> None:
+def _keep(plans: dict[int, Planned], key: int, made: Planned) -> None:
     while len(plans) >= _MOST:
         plans.pop(next(iter(plans)), None)
     plans[key] = made

@@ -6,14 +6,13 @@ fills itself, beside whatever the client does next. It is the client's: when tha
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import field
-from typing import Any
 
 from container_magic.deferred import dataclass
 from container_magic.remembered import by_identity
@@ -25,26 +24,29 @@ MOST_WAITING = 8
 """Containers that wait in all of one zygote's pools; the least recently used go first."""
 
 
-class PoolKey(tuple[Any, ...]):
-    """A tuple that knows its hash: that of a spec takes longer than to find what it is for."""
-
-    def __hash__(self) -> int:
-        found: int | None = self.__dict__.get("known")
-        if found is None:
-            found = self.__dict__["known"] = super().__hash__()
-        return found
+PoolKey = int | tuple[int, tuple[tuple[int, ...], ...], tuple[int, int, int] | None]
+"""What two runs have in common that can use each other's containers."""
+_MOST_NUMBERS = 256
+_numbers: dict[tuple[ContainerSpec, str | None], int] = {}
+_next_number = itertools.count()
+_numbering = threading.Lock()
 
 
 @by_identity
-def _key_of(spec: ContainerSpec, time_zone: str | None) -> PoolKey:
-    return PoolKey((spec, time_zone, (), None))
+def _number_of(spec: ContainerSpec, time_zone: str | None) -> int:
+    """Return a number that stands for all equal specs: to hash one takes longer than to find what it is for."""
+    with _numbering:
+        number = _numbers.setdefault((spec, time_zone), next(_next_number))
+        if len(_numbers) > _MOST_NUMBERS:
+            del _numbers[next(iter(_numbers))]
+        return number
 
 
-def simple_key(spec: ContainerSpec) -> PoolKey | None:
+def simple_key(spec: ContainerSpec) -> int | None:
     """Return the key of a spec that names no path of this host and does not use its network; None for others."""
     if spec.work is not None or spec.mounts or spec.network == "host":
         return None
-    return _key_of(spec, os.environ.get("TZ"))
+    return _number_of(spec, os.environ.get("TZ"))
 
 
 def pool_key(spec: ContainerSpec) -> PoolKey | None:
@@ -67,7 +69,11 @@ def pool_key(spec: ContainerSpec) -> PoolKey | None:
         written = (os.stat(spec.work.path).st_mtime_ns,) if spec.work.path in homes() else ()
         sources += ((*_identity(spec.work.path), *written),)
     resolver = _resolver() if spec.network == "host" else None
-    return PoolKey((spec, os.environ.get("TZ"), sources, resolver))
+    return _number_of(spec, os.environ.get("TZ")), sources, resolver
+
+
+def _shows_paths(key: PoolKey) -> bool:
+    return isinstance(key, tuple) and bool(key[1])
 
 
 def _identity(path: str) -> tuple[int, int]:
@@ -87,13 +93,13 @@ def _resolver() -> tuple[int, int, int] | None:
 class Pool:
     """Waiting workers by key, the least recently used key first, and workers that are removing their last container."""
 
-    _waiting: OrderedDict[Hashable, list[Worker]] = field(default_factory=OrderedDict)
+    _waiting: OrderedDict[PoolKey, list[Worker]] = field(default_factory=OrderedDict)
     _ending: list[Worker] = field(default_factory=list)
     _mounts: MountWatch | None = None
     _closed: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, key: Hashable) -> Worker | None:
+    def take(self, key: PoolKey) -> Worker | None:
         """Return a worker for ``key``, one whose container stands if there is; None when there is no worker."""
         with self._lock:
             return None if self._closed else self._take(key)
@@ -114,7 +120,7 @@ class Pool:
             else:
                 del self._waiting[key]
 
-    def _take(self, key: Hashable) -> Worker | None:
+    def _take(self, key: PoolKey) -> Worker | None:
         self._drop_if_mounts_changed(key)
         # those that wait longest come first; what the others have said since can be heard when it is their turn
         waiting, asked = self._waiting.pop(key, []), []
@@ -131,27 +137,31 @@ class Pool:
             self._waiting[key] = waiting
         return chosen
 
-    def put(self, key: Hashable, worker: Worker, size: int) -> int:
-        """Keep a worker whose run is over, if ``size`` has room for it; return how many are missing then."""
+    def put(self, key: PoolKey | None, worker: Worker, size: int) -> int:
+        """Keep a worker whose run is over, if ``size`` has room for it; return how many are missing then.
+
+        Without a key it is kept until it has removed its container.
+        """
         worker.leave()
         with self._lock:
             return self._put(key, worker, size)
 
-    def _put(self, key: Hashable, worker: Worker, size: int) -> int:
-        workers = self._waiting.get(key, [])
+    def _put(self, key: PoolKey | None, worker: Worker, size: int) -> int:
         if self._closed:
             worker.close()
             return 0
         self._ending = [ending for ending in self._ending if _is_alive(ending)]
-        if not worker.keep:
+        if key is None:
             self._ending.append(worker)
-        elif worker.lost or len(workers) >= size:
+            return 0
+        workers = self._waiting.get(key, [])
+        if worker.lost or len(workers) >= size:
             worker.close()
         else:
             self._waiting[key] = [*workers, worker]
             self._waiting.move_to_end(key)
             self._trim()
-        return size - len(self._waiting.get(key, []))
+        return size - len(self._waiting.get(key, ()))
 
     def _trim(self) -> None:
         while len(self.workers()) > MOST_WAITING:
@@ -160,14 +170,14 @@ class Pool:
             if not workers:
                 del self._waiting[oldest]
 
-    def _drop_if_mounts_changed(self, key: Hashable) -> None:
+    def _drop_if_mounts_changed(self, key: PoolKey) -> None:
         """A waiting container has the mounts below a volume's source as they were when it was made."""
-        if not (isinstance(key, PoolKey) and key[2]):
+        if not _shows_paths(key):
             return
         if self._mounts is None:
             self._mounts = MountWatch()
         elif self._mounts.changed():
-            for other in [other for other in self._waiting if isinstance(other, PoolKey) and other[2]]:
+            for other in filter(_shows_paths, tuple(self._waiting)):
                 for worker in self._waiting.pop(other):
                     worker.close()
 

@@ -31,3 +31,8 @@ class RunRequest:
     """What the code is given and what is wanted of it; closed when it has it, or when it cannot have it."""
     once: bool = False
     """Whether a zygote is started for this run alone."""
+
+    @property
+    def has_channel(self) -> bool:
+        """Whether what runs can show things, and not only write."""
+        return self.spec.process.shell != "script"

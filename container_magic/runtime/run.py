@@ -7,12 +7,12 @@ import select
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from container_magic.errors import ContainError, StateError, error_of
+from container_magic.errors import StateError, error_of
 from container_magic.events import (
     Created,
     Deleted,
@@ -25,22 +25,19 @@ from container_magic.events import (
     StreamName,
     Usage,
 )
-from container_magic.runtime.client import Zygote, modules_of, zygote, zygote_for_one
 from container_magic.runtime.deliver import Delivery
+from container_magic.runtime.ends import Ends
 from container_magic.runtime.intake import Intake
 from container_magic.runtime.interrupts import interruptible
 from container_magic.runtime.logs import OutputLog
-from container_magic.runtime.order import order_fds, short_code
-from container_magic.runtime.plans import planned
-from container_magic.runtime.pool import pool_key
+from container_magic.runtime.order import send_order
 from container_magic.runtime.request import RunRequest
+from container_magic.runtime.source import Source
 from container_magic.runtime.sweep import await_end
 from container_magic.runtime.why_over import why_over
-from container_magic.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from container_magic.languages.complaint import Complaint
-    from container_magic.runtime.stem import Stem
 
 
 class Run:
@@ -53,23 +50,7 @@ class Run:
     def __init__(self, request: RunRequest) -> None:
         self._begun = time.monotonic()
         self._request = request
-        self._zygote: Zygote = (zygote_for_one if request.once else zygote)(modules_of(request.spec.process))
-        self._zygote.runs.add(id(self))
-        self._key: Hashable = None
-        self._stem: Stem | None = None
-        try:
-            self._worker, self._from_pool = self._find_worker()
-        except BaseException:
-            self._zygote.runs.discard(id(self))
-            self._let_go_of_variables()
-            raise
-        self.plan = self._worker.plan
-        process = self.plan.spec.process
-        self._complaint = _complaint_of(process.args[0]) if process.stdin_is_code else None
-        self._log = OutputLog()
-        self._idle_seconds: float | None = None
-        self._on_idle: Callable[[], None] | None = None
-        self._events: deque[Event] = deque()
+        self._delivery: Delivery | None = None
         self._created: Created | None = None
         self._finished = self._started = self._exited = False
         self._closed = self._alive = False
@@ -81,64 +62,65 @@ class Run:
         """Whether an interrupt meets the code: before, it would be lost."""
         self._interrupt_waits = self._begun_said = False
         self._interrupts = 0
-        self._delivery: Delivery | None = None
+        self._idle_seconds: float | None = None
+        self._on_idle: Callable[[], None] | None = None
         self._poll = select.epoll()
-        self._intake = self._new_intake()
+        self._source = Source(request)
         try:
-            self._start()
-        except BaseException:  # no descriptor left for the pipes: the container must not wait for an order for ever
+            self._worker = self._source.take()
+            self.plan = self._worker.plan
+            # before all that can be done while the code runs: in a process that has slept each step takes long
+            ends, has_begun = self._send_order()
+        except BaseException:
+            self._leave()
+            self._source.reap()
+            raise
+        self._events: deque[Event] = deque()
+        self._log = OutputLog()
+        process = self.plan.spec.process
+        self._complaint = _complaint_of(process.args[0]) if process.stdin_is_code else None
+        self._intake = self._new_intake(ends)
+        try:
+            self._begin(has_begun)
+        except BaseException:
             self.close()
             raise
 
-    def _find_worker(self) -> tuple[Worker, bool]:
-        """Return a worker that waits, or a new one, and whether it waited."""
-        if self._request.warm > 0 and self._request.spec.process.shell != "live":
-            with contextlib.suppress(OSError):  # what is wrong with a volume, the planner says better
-                self._key = pool_key(self._request.spec)
-        found = self._zygote.pool.take(self._key) if self._key is not None else None
-        return (found, True) if found is not None else (self._new_worker(), False)
+    def _send_order(self) -> tuple[Ends, bool | None]:
+        """Send the order with the far ends of fresh pipes; where that fails, end the container.
 
-    def _new_worker(self) -> Worker:
-        if self._request.spec.process.shell == "live":
-            from container_magic.runtime.stem import forked_stem  # all of a container's own side, for few
-
-            snapshot = planned(self._request.spec, self._zygote)
-            with forked_stem(snapshot.plan, self._zygote.process.pid) as self._stem:
-                return Worker(self._zygote, snapshot, keep=False, child=self._stem.child)
-        return Worker(self._zygote, planned(self._request.spec, self._zygote), keep=self._key is not None)
-
-    def _start(self) -> None:
-        """Send the order, with the far ends of fresh pipes."""
+        Returns:
+            The ends, and whether the payload has its order already; None: it is dead, and its code has not run.
+        """
+        ends: Ends | None = None
         try:
-            has_begun = self._send_order()
-        except BrokenPipeError:
+            ends = self._source.ends()
+            if self._request.out_files:
+                self._delivery = Delivery()
+            return ends, send_order(self._request, self._worker, ends, self._delivery)
+        except BaseException:  # no descriptor left: the container must not wait for an order for ever
+            if ends is not None:
+                ends.close()
+            self._worker.end()
+            raise
+
+    def _begin(self, has_begun: bool | None) -> None:
+        """Listen to whoever has the order; see to what the next run needs, now that there is nothing to do but wait."""
+        if has_begun is None:
             self._start_anew()
             return
         self._poll.register(self._worker.socket, select.EPOLLIN)
+        if self._delivery is not None:
+            self._delivery.far_end.close()
+            self._poll.register(self._delivery.socket, select.EPOLLIN)
         if self._worker.created is not None:
             self._take(self._worker.created)
         if has_begun:
             self._take(Started(start="warm"))
-        with contextlib.suppress(ContainError, OSError):
-            # now that there is nothing to do but to wait
-            self._zygote.control.tell()
-            self._zygote.pool.tend()
-            if not self._request.once:
-                self._zygote.ends.make()
+        self._source.tend()
 
-    def _send_order(self) -> bool:
-        """Return whether the payload has it already."""
-        if self._request.out_files:
-            self._delivery = Delivery()
-            self._poll.register(self._delivery.socket, select.EPOLLIN)
-        request, worker = self._request, self._worker
-        code = short_code(request) if worker.starts_payload(request.out_files) else None
-        ends = self._zygote.ends.take()
-        with order_fds(request, self._intake, ends, self._delivery, with_code=code is None) as fds:
-            return worker.start(fds, request.out_files, code)
-
-    def _new_intake(self) -> Intake:
-        return Intake(
+    def _new_intake(self, ends: Ends) -> Intake:
+        intake = Intake(
             self._poll,
             self.plan.spec.watch.output_bytes,
             end_run=lambda: self._worker.command("kill", reason="output"),
@@ -146,6 +128,11 @@ class Run:
             cell_over=lambda code: self._worker.command("done", code=code),
             overhear=self._overhear,
         )
+        request = self._request
+        variables = request.variables
+        html = request.html if request.has_channel else None
+        intake.open(ends, html, variables.wanted if variables is not None else ())
+        return intake
 
     def next_cell(self, request: RunRequest) -> None:
         """Run a session's next cell: its events follow, as those of a run.
@@ -182,8 +169,7 @@ class Run:
                 self._alive = self._alive and not isinstance(event, (Deleted, Failed))
             if self._alive and self._worker.lost:  # killed: what it has left is removed here
                 self._alive = False
-                with contextlib.suppress(ContainError, OSError):
-                    self._zygote.sweep()
+                self._source.sweep()
         return self._alive and not self._closed
 
     def _note_end(self, event: Event) -> None:
@@ -323,26 +309,22 @@ class Run:
 
     def _must_start_anew(self) -> bool:
         """Begin again with a new container when one that waited was no good; the code has not run."""
-        if not self._from_pool or self._started:
+        if not self._source.waited or self._started:
             return False
         self._start_anew()
         return True
 
     def _start_anew(self) -> None:
-        self._from_pool = self._finished = False
+        self._finished = False
         self._created = None
         self._events.clear()
         self._worker.close()
         self._intake.close()
-        self._intake = self._new_intake()
         self._end_delivery()
-        with contextlib.suppress(ContainError, OSError):
-            self._zygote.sweep()
-        self._zygote.runs.discard(id(self))
-        self._zygote = zygote(modules_of(self._request.spec.process))
-        self._zygote.runs.add(id(self))
-        self._worker = self._new_worker()
-        self._start()
+        self._worker = self._source.take_another()
+        ends, has_begun = self._send_order()
+        self._intake = self._new_intake(ends)
+        self._begin(has_begun)
 
     def _take(self, event: Event) -> None:
         self._note_end(event)
@@ -361,7 +343,7 @@ class Run:
                 self._intake.execute(request.code or b"", request.html, output_bytes, request.variables)
             self._let_go_of_variables()
             # one that was made for this run may stand before it has its order: it is cold all the same
-            start = event.start if self._from_pool or self._cells else "cold"
+            start = event.start if self._source.waited or self._cells else "cold"
             self._cells += 1
             event = replace(event, start=start, startup_seconds=round(time.monotonic() - self._begun, 6))
         elif isinstance(event, Exited):
@@ -395,8 +377,7 @@ class Run:
             return
         if self._created is not None:
             await_end(self._created.supervisor_pid)
-        with contextlib.suppress(ContainError, OSError):
-            self._zygote.sweep()
+        self._source.sweep()
         self._drain()
         self._events.append(Failed(message="the supervisor of the container was killed; the container is gone"))
         if self._started and not self._exited:
@@ -408,22 +389,18 @@ class Run:
         if self._closed:
             return
         self._closed = True
-        self._zygote.runs.discard(id(self))
-        self._let_go_of_variables()
         self._intake.close()
         self._log.finish(keep=False)
+        self._leave()
+        is_over = self._exited and not self._worker.lost and not self.plan.spec.process.session
+        self._source.give_back(self._worker, is_over=is_over)
+
+    def _leave(self) -> None:
+        """Let go of all that a run has but its container and what comes of it."""
+        self._source.leave()
+        self._let_go_of_variables()
         self._end_delivery()
         self._poll.close()
-        if not self._exited or self._worker.lost or self.plan.spec.process.session or self._stem is not None:
-            self._worker.end()
-            if self._stem is not None:
-                self._stem.reap()
-            return
-        size = self._request.warm if self._key is not None else 0
-        missing = self._zygote.pool.put(self._key, self._worker, size)
-        with contextlib.suppress(ContainError):  # what goes wrong with the next container is not this one's affair
-            for _ in range(missing):
-                self._zygote.pool.put(self._key, self._new_worker(), size)
 
     def __enter__(self) -> Run:
         interruptible.add(self)

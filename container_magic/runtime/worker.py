@@ -90,16 +90,15 @@ class Worker:
         """
         self._run += 1
         self._is_disturbed = False
-        order = {"op": "start", "run": self._run, "fds": 0}
         if self._payload is None or globs:
-            order |= {"fds": len(fds), **({"globs": list(globs)} if globs else {})}
+            order = {"op": "start", "run": self._run, "fds": len(fds), **({"globs": list(globs)} if globs else {})}
             with contextlib.suppress(OSError):
                 socket.send_fds(self.socket, [handshake.frame(order)], fds)
             return False
         self._begun = time.monotonic()
         # the supervisor first: before it hears how the code ended it has to know that it ran
         with contextlib.suppress(OSError):
-            self.socket.send(handshake.frame({**order, "begun": self._begun}))
+            self.socket.send(handshake.started_frame(self._run, self._begun))
         farewell_to = handshake.TO_INIT if self._parting is None else handshake.TO_CLIENT
         try:
             handshake.send_start(self._payload, fds, code, farewell_to=farewell_to)
