@@ -7,6 +7,7 @@ on what the code says of itself. A figure that the host could not give is None, 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -67,37 +68,18 @@ class ReportBuilder:
         self._values: dict[str, Any] = {}
         self._files: list[Collected] = []
         self._files_refused: list[NotCollected] = []
-        self._handlers: dict[type, Callable[[Any], None]] = {
-            Created: self._on_created,
-            Started: self._on_started,
-            Output: self._on_output,
-            Displayed: self._outputs.add,
-            Cleared: self._outputs.clear,
-            Sampled: self._curve.add,
-            MemoryHigh: self._on_memory_high,
-            LimitReached: self._on_limit,
-            Interrupted: self._on_interrupted,
-            CodeError: self._on_code_error,
-            LogKept: self._on_log,
-            FilesChanged: self._on_changes,
-            Returned: self._on_returned,
-            Collected: self._files.append,
-            NotCollected: self._files_refused.append,
-            Exited: self._on_exited,
-            Failed: self._on_failed,
-        }
 
     def add(self, event: Event) -> None:
         """Take the next event."""
-        handler = self._handlers.get(type(event))
+        handler = _HANDLERS.get(type(event))
         if handler is not None:
-            handler(event)
+            handler(self, event)
 
     def report(self) -> RunReport:
         """Return the report of what has been added so far."""
-        exited = self._exited or Exited()
+        exited, verdict = self._exited or Exited(), self._verdict()
         return RunReport(
-            verdict=self._verdict(),
+            verdict=verdict,
             exit_code=exited.exit_code,
             exit_signal=exited.exit_signal,
             oom_killed=exited.oom_killed,
@@ -121,7 +103,7 @@ class ReportBuilder:
             log_path=self._log_path,
             session=exited.session,
             line=exited.line,
-            values=self._values if self._verdict() in ("OK", "OUTPUT_LIMIT") else {},
+            values=self._values if verdict in ("OK", "OUTPUT_LIMIT") else {},
         )
 
     def _verdict(self) -> Verdict:
@@ -147,9 +129,8 @@ class ReportBuilder:
         return CodeError(ename=self._failed.kind, evalue=f"{self._failed.message}{hint}")
 
     def _usage(self, usage: Usage) -> ReportUsage:
-        figures = {item.name: getattr(usage, item.name) for item in dataclasses.fields(Usage)}
         return ReportUsage(
-            **figures,
+            **{name: getattr(usage, name) for name in _figures()},
             startup_seconds=self._started.startup_seconds if self._started else None,
             # what was done before it was asked for is no part of this start
             startup=dict(self._created.startup) if self._started and self._started.start == "cold" else {},
@@ -161,6 +142,21 @@ class ReportBuilder:
 
     def _on_started(self, event: Started) -> None:
         self._started = event
+
+    def _on_displayed(self, event: Displayed) -> None:
+        self._outputs.add(event)
+
+    def _on_cleared(self, event: Cleared) -> None:
+        self._outputs.clear(event)
+
+    def _on_sampled(self, event: Sampled) -> None:
+        self._curve.add(event)
+
+    def _on_collected(self, event: Collected) -> None:
+        self._files.append(event)
+
+    def _on_not_collected(self, event: NotCollected) -> None:
+        self._files_refused.append(event)
 
     def _on_output(self, event: Output) -> None:
         self._text[event.stream].add(event)
@@ -199,6 +195,32 @@ class ReportBuilder:
 
     def _on_failed(self, event: Failed) -> None:
         self._failed = event
+
+
+_HANDLERS: dict[type, Callable[[ReportBuilder, Any], None]] = {
+    Created: ReportBuilder._on_created,
+    Started: ReportBuilder._on_started,
+    Output: ReportBuilder._on_output,
+    Displayed: ReportBuilder._on_displayed,
+    Cleared: ReportBuilder._on_cleared,
+    Sampled: ReportBuilder._on_sampled,
+    MemoryHigh: ReportBuilder._on_memory_high,
+    LimitReached: ReportBuilder._on_limit,
+    Interrupted: ReportBuilder._on_interrupted,
+    CodeError: ReportBuilder._on_code_error,
+    LogKept: ReportBuilder._on_log,
+    FilesChanged: ReportBuilder._on_changes,
+    Returned: ReportBuilder._on_returned,
+    Collected: ReportBuilder._on_collected,
+    NotCollected: ReportBuilder._on_not_collected,
+    Exited: ReportBuilder._on_exited,
+    Failed: ReportBuilder._on_failed,
+}
+
+
+@functools.cache
+def _figures() -> tuple[str, ...]:
+    return tuple(item.name for item in dataclasses.fields(Usage))
 
 
 class _Text:

@@ -108,7 +108,9 @@ def receive(end: socket.socket) -> bytes:
     return bytes(memoryview(_inbox)[:size])
 
 
+# made once: json.dumps and json.loads make, or guess, something for each call
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 
 def frame(data: dict[str, Any]) -> bytes:
@@ -144,7 +146,7 @@ class FrameReader:
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 break
-            body = json.loads(bytes(self._buffer[_LENGTH.size : end]))
+            body = _decode(self._buffer[_LENGTH.size : end].decode())
             del self._buffer[:end]
             if not isinstance(body, dict):
                 raise ValueError("frame is not an object")

@@ -36,24 +36,27 @@ def new_ends() -> Ends:
     Raises:
         OSError: There is no descriptor left.
     """
-    with contextlib.ExitStack() as stack:
-        first, second = _pipe(stack), _pipe(stack)
+    fds: list[int] = []
+    try:
+        first, second = _pipe(fds), _pipe(fds)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        stack.callback(os.close, null)
+        fds.append(null)
         near, far = socket.socketpair()
-        near.setblocking(False)
-        stack.pop_all()
-        return Ends(pipes=(first, second), channel=(near, far), null=null)
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    near.setblocking(False)
+    return Ends(pipes=(first, second), channel=(near, far), null=null)
 
 
-def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
-    reader, writer = os.pipe()
-    for end in (reader, writer):
-        stack.callback(os.close, end)
+def _pipe(fds: list[int]) -> tuple[int, int]:
+    reader, writer = ends = os.pipe()
+    fds += ends
     os.set_blocking(reader, False)
     with contextlib.suppress(OSError):  # more than fs.pipe-max-size or the user's share: a smaller pipe works too
         fcntl.fcntl(writer, _F_SETPIPE_SZ, PIPE_BYTES)
-    return reader, writer
+    return ends
 
 
 class EndsAhead:
