@@ -38,17 +38,17 @@ _DIRECTORIES = {
     "var/log": 0o755,
     "var/tmp": 0o1777,
 }
-# what the zygote's own interpreter looks up when it starts
+# what the zygote's own interpreter looks up when it starts; a star stands for the rest of a name
 _ETC_FIRST = (
     "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "locale.conf", "localtime",
-    "os-release", "python3", "python3.11", "python3.12", "python3.13", "timezone",
+    "os-release", "python3*", "timezone",
 )  # fmt: skip
 # what programs look up; nothing here is secret, and nothing of it names users, hosts or mounts
 _ETC = (
-    "X11", "alternatives", "bash.bashrc", "bindresvport.blacklist", "ca-certificates", "ca-certificates.conf",
-    "fonts", "gai.conf", "host.conf", "inputrc", "issue", "java-17-openjdk", "lsb-release", "magic", "mailcap",
-    "matplotlibrc", "mime.types", "networks", "perl", "pki", "profile", "protocols", "R", "rpc", "services", "shells",
-    "skel", "ssl", "terminfo", "xattr.conf",
+    "ImageMagick-*", "OpenCL", "R", "X11", "alternatives", "bash.bashrc", "bindresvport.blacklist", "ca-certificates",
+    "ca-certificates.conf", "crypto-policies", "fonts", "gai.conf", "ghostscript", "host.conf", "inputrc", "issue",
+    "java-*", "julia", "lsb-release", "magic", "mailcap", "matplotlibrc", "mime.types", "networks", "perl", "pki",
+    "profile", "protocols", "rpc", "services", "shells", "skel", "ssl", "terminfo", "texmf", "xattr.conf",
 )  # fmt: skip
 _PRIVATE = "private"  # /etc/ssl/private and its like stay outside
 _LARGEST_FILE_BYTES = 4 * 1024 * 1024
@@ -86,8 +86,15 @@ def fill_template(root: str, owner: int) -> None:
 
 
 def _copy_names(names: Sequence[str], root: str, owner: int) -> None:
-    for name in names:
+    for name in _found(names):
         _copy(f"/etc/{name}", f"{root}/etc/{name}", owner)
+
+
+def _found(names: Sequence[str]) -> list[str]:
+    """Return what there is of ``names`` in the host's ``/etc``."""
+    whole = frozenset(names)
+    begun = tuple(name.removesuffix("*") for name in names if name.endswith("*"))
+    return [name for name in os.listdir("/etc") if name in whole or name.startswith(begun)]
 
 
 def _accounts(etc: str, owner: int) -> None:

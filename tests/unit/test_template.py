@@ -48,6 +48,14 @@ def test_filled_template_has_what_programs_look_up(template):
     assert not {"shadow", "sudoers", "fstab"} & names(template / "etc")
 
 
+def test_name_with_a_star_means_every_version(template):
+    """Of Python and Java there is what the host has, whatever its number: no release of theirs is named here."""
+    fill_template(str(template), os.getuid())
+    for begin in ("python3", "java-"):
+        wanted = {name for name in names("/etc") if name.startswith(begin)}
+        assert {name for name in names(template / "etc") if name.startswith(begin)} == wanted
+
+
 def test_template_that_could_not_be_filled_is_not_used():
     """The zygote ends when the child that fills it has failed: half a root is none."""
     filler = os.fork()
