@@ -45,6 +45,9 @@ def __dir__() -> list[str]:
 def load_ipython_extension(ipython: InteractiveShell) -> None:
     """Register ``%%contain`` and ``%contain`` (called by ``%load_ext container_magic``).
 
+    Where a cell has asked for it, what its first contained cell takes longest for is started at once. Where a
+    configuration has, that would be for all its sessions, whether they contain anything or not.
+
     Raises:
         HostError: This is a container of this package itself.
     """
@@ -53,11 +56,18 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     refuse_nesting()
     from container_magic.magics import ContainMagics
 
-    ipython.register_magics(ContainMagics)
+    magics = ContainMagics(shell=ipython)
+    ipython.register_magics(magics)
+    history = ipython.history_manager
+    if history is not None and len(history.input_hist_raw) > 1:  # the first is nobody's
+        magics.begin_ahead()
 
 
-def unload_ipython_extension(ipython: InteractiveShell) -> None:  # noqa: ARG001 - IPython's signature
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
     """Forget the warm processes of this session (called by ``%unload_ext container_magic``)."""
     from container_magic.runtime.client import shutdown
 
+    magics = ipython.magics_manager.registry.get("ContainMagics")
+    if magics is not None:
+        magics.await_ahead()  # what it starts would come after the end
     shutdown()

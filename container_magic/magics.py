@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from IPython import get_ipython
@@ -33,9 +35,11 @@ from container_magic.report import RunReport
 if TYPE_CHECKING:
     from container_magic.display.cell import CellLine
     from container_magic.runtime.variables import Variables
-    from container_magic.spec import ContainerSpec
+    from container_magic.spec import ContainerSpec, Process
     from container_magic.verbs.run import Run, RunRequest
 
+STARTER = "container_magic: zygote"
+"""Name of the thread that starts what the first cell will need."""
 _USAGE = """Run a cell in a container: %%contain [options], the code below it.
 
 %contain --mem 512M ... sets defaults of the session, %contain alone shows them, %contain VERB runs a verb.
@@ -68,10 +72,25 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 
     def __init__(self, shell: InteractiveShell, **kwargs: Any) -> None:
         self._kept_defaults: dict[str, Any] | None = None
+        self._ahead: Thread | None = None
         super().__init__(shell=shell, **kwargs)
         self.observe(self._forget_defaults)
         if _complete not in shell.Completer.custom_matchers:
             shell.Completer.custom_matchers.append(_complete)
+
+    def begin_ahead(self) -> None:
+        """Start the zygote of cells without options, while nobody waits for it; ``warm`` 0: nothing is made ahead."""
+        with suppress(ContainError):  # defaults that make no sense: the first cell says it
+            asked = options.from_argv([], "magic", self._defaults())
+            if asked.warm > 0:
+                process = _spec_for_cell(asked.spec, asked.snapshot).process
+                self._ahead = Thread(target=_start_zygote, args=(process,), name=STARTER, daemon=True)
+                self._ahead.start()
+
+    def await_ahead(self) -> None:
+        """Wait until what is started ahead has been, or could not be."""
+        if self._ahead is not None:
+            self._ahead.join()
 
     @line_cell_magic
     def contain(self, line: str, cell: str | None = None) -> None:
@@ -160,6 +179,14 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             *lines,
             f"built in: {built_in}",
         ]
+
+
+def _start_zygote(process: Process) -> None:
+    with suppress(Exception):  # the first cell meets the same, and has somebody to tell
+        importlib.import_module("container_magic.verbs.run")  # as that cell will
+        from container_magic.runtime.client import modules_of, zygote
+
+        zygote(modules_of(process))
 
 
 @by_identity

@@ -465,3 +465,26 @@ def test_loading_does_not_load_the_runtime():
         "print([m for m in sys.modules if m.startswith(('container_magic.verbs.', 'container_magic.runtime'))])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_extension_that_a_configuration_loads_starts_nothing(shell):
+    """All sessions would pay for what some need: who types ``%load_ext`` wants it."""
+    assert shell.magics_manager.registry["ContainMagics"]._ahead is None
+
+
+def test_extension_that_a_cell_loads_starts_what_the_defaults_need(shell, monkeypatch):
+    """The zygote that has the shell of cells, and what is to be preloaded."""
+    started = []
+    monkeypatch.setattr("container_magic.magics._start_zygote", started.append)
+    shell.config.ContainMagics.preload = "json"
+    shell.run_cell("%reload_ext container_magic", store_history=True)
+    shell.magics_manager.registry["ContainMagics"].await_ahead()
+    (process,) = started
+    assert (process.shell, process.preload) == ("ipython", ("json",))
+
+
+def test_defaults_that_make_no_sense_do_not_keep_the_extension_from_being_loaded(shell):
+    """The first cell says what is wrong with them."""
+    shell.config.ContainMagics.mem = "much"
+    assert shell.run_cell("%reload_ext container_magic", store_history=True).success
+    assert "--mem" in error_of(shell.run_cell("%%contain\npass"))[1]
