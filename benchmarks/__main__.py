@@ -102,7 +102,7 @@ def measure(
         "preloaded": preloaded,
         "shell": lambda: [starts.shell(effort.processes, found)],
         "imports": lambda: [starts.imports(effort.processes, scratch)],
-        "cells": lambda: [notebook.cells(effort.starts)],
+        "cells": lambda: [notebook.cells(effort.starts), notebook.first_cells(effort.rounds)],
         "streaming": lambda: [notebook.streaming(effort.starts)],
         "grading": lambda: [many.grading(effort.rounds, effort.runs, found)],
         "at-once": lambda: [many.at_once(effort.rounds)],

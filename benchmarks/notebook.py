@@ -12,6 +12,7 @@ from benchmarks.measure import Bound, Group, Subject, interleave, seconds_of
 from benchmarks.ours import WORDS
 
 _CELL_SECONDS = 60
+_READ_SECONDS = 1.0
 _WARM = "%%contain, warm"
 _PLAIN = "plain cell"
 _LINE = "import time\ntime.sleep(0.05)\nprint(repr(time.time()), flush=True)\ntime.sleep(0.05)"
@@ -44,6 +45,26 @@ def cells(rounds: int) -> Group:
         bounds=tuple(Bound(name=_WARM, peer=_PLAIN, quantile=quantile, at_most=1.6) for quantile in ("p50", "p95")),
         notes=tuple(note for cell in warm for note in cell.notes(rounds)),
     )
+
+
+def first_cells(rounds: int) -> Group:
+    """Measure the first contained cell of a kernel, after somebody has looked at the notebook for a second or not."""
+    late = Subject(name="first %%contain, a second after %load_ext", call=lambda: _first(_READ_SECONDS))
+    early = Subject(name="first %%contain, with %load_ext just before it", call=lambda: _first(0.0))
+    return Group(title="The first contained cell of a kernel", measurements=interleave([late, early], rounds, 1))
+
+
+def _first(pause_seconds: float) -> float:
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3", stderr=subprocess.DEVNULL)
+    try:
+        _execute(client, "%load_ext container_magic")
+        time.sleep(pause_seconds)
+        return seconds_of(lambda: _execute(client, f"%%contain {' '.join(WORDS)}\npass"))
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
 
 
 def streaming(rounds: int) -> Group:
