@@ -72,7 +72,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 
     def __init__(self, shell: InteractiveShell, **kwargs: Any) -> None:
         self._kept_defaults: dict[str, Any] | None = None
-        self._ahead: Thread | None = None
+        self._ahead: list[Thread] = []
         super().__init__(shell=shell, **kwargs)
         self.observe(self._forget_defaults)
         if _complete not in shell.Completer.custom_matchers:
@@ -84,13 +84,14 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             asked = options.from_argv([], "magic", self._defaults())
             if asked.warm > 0:
                 process = _spec_for_cell(asked.spec, asked.snapshot).process
-                self._ahead = Thread(target=_start_zygote, args=(process,), name=STARTER, daemon=True)
-                self._ahead.start()
+                self._ahead = [thread for thread in self._ahead if thread.is_alive()]
+                self._ahead.append(Thread(target=_start_zygote, args=(process,), name=STARTER, daemon=True))
+                self._ahead[-1].start()
 
     def await_ahead(self) -> None:
         """Wait until what is started ahead has been, or could not be."""
-        if self._ahead is not None:
-            self._ahead.join()
+        for thread in self._ahead:
+            thread.join()
 
     @line_cell_magic
     def contain(self, line: str, cell: str | None = None) -> None:
@@ -167,6 +168,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
         options.from_keywords({}, {**self._defaults(), **given}, front="magic")
         for keyword, value in given.items():
             setattr(self, keyword, value)
+        self.begin_ahead()
 
     def _described_defaults(self) -> list[str]:
         session = self._defaults()

@@ -103,8 +103,17 @@ def runtime(monkeypatch):
 
 
 @pytest.fixture
-def shell(tmp_path, monkeypatch):
+def started(monkeypatch):
+    """Return the processes for which a zygote was to be started ahead; none is."""
+    found = []
+    monkeypatch.setattr("container_magic.magics._start_zygote", found.append)
+    return found
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch, started):
     """Return a shell with the magics, without history, that leaves nothing in the home directory."""
+    assert started == []
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     config = Config()
     config.HistoryManager.enabled = False
@@ -467,20 +476,30 @@ def test_loading_does_not_load_the_runtime():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_extension_that_a_configuration_loads_starts_nothing(shell):
+def wanted_ahead(shell, started):
+    """Return shell and modules of the zygotes that were to be started."""
+    shell.magics_manager.registry["ContainMagics"].await_ahead()
+    return [(process.shell, process.preload) for process in started]
+
+
+def test_extension_that_a_configuration_loads_starts_nothing(shell, started):
     """All sessions would pay for what some need: who types ``%load_ext`` wants it."""
-    assert shell.magics_manager.registry["ContainMagics"]._ahead is None
+    assert wanted_ahead(shell, started) == []
 
 
-def test_extension_that_a_cell_loads_starts_what_the_defaults_need(shell, monkeypatch):
+def test_extension_that_a_cell_loads_starts_what_the_defaults_need(shell, started):
     """The zygote that has the shell of cells, and what is to be preloaded."""
-    started = []
-    monkeypatch.setattr("container_magic.magics._start_zygote", started.append)
     shell.config.ContainMagics.preload = "json"
     shell.run_cell("%reload_ext container_magic", store_history=True)
-    shell.magics_manager.registry["ContainMagics"].await_ahead()
-    (process,) = started
-    assert (process.shell, process.preload) == ("ipython", ("json",))
+    assert wanted_ahead(shell, started) == [("ipython", ("json",))]
+
+
+def test_new_defaults_start_what_they_need(shell, started):
+    """Modules are imported before the first cell that has them; who wants nothing to wait gets nothing."""
+    shell.run_cell("%contain --preload json,csv")
+    assert wanted_ahead(shell, started) == [("ipython", ("json", "csv"))]
+    shell.run_cell("%contain --warm 0")
+    assert len(wanted_ahead(shell, started)) == 1
 
 
 def test_defaults_that_make_no_sense_do_not_keep_the_extension_from_being_loaded(shell):
