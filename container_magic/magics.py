@@ -85,7 +85,8 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
             if asked.warm > 0:
                 process = _spec_for_cell(asked.spec, asked.snapshot).process
                 self._ahead = [thread for thread in self._ahead if thread.is_alive()]
-                self._ahead.append(Thread(target=_start_zygote, args=(process,), name=STARTER, daemon=True))
+                # no daemon: a session that ends meanwhile waits for it, and ends what it has started
+                self._ahead.append(Thread(target=_start_zygote, args=(process,), name=STARTER, daemon=False))
                 self._ahead[-1].start()
 
     def await_ahead(self) -> None:

@@ -1,9 +1,12 @@
 """What ``%load_ext`` starts, so that nobody waits for it at the first contained cell."""
 
 import time
+from pathlib import Path
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
+from container_magic.cgroups.facts import probe
 from container_magic.magics import STARTER
 
 ZYGOTES = "[one.process.pid for one in __import__('container_magic.runtime.client', fromlist=['_'])._zygotes.values()]"
@@ -74,3 +77,24 @@ os.close(writer)
 print(os.read(reader, 100), os.waitpid(pid, 0)[1])
 os.close(reader)"""
     assert kernel.run(code).text("stdout") == "b'own\\n' 0\n"
+
+
+def probes():
+    """Return the groups that somebody makes for a moment, to see which files they have."""
+    return {path for base in set(probe().bases.values()) for path in Path(base).glob("container_magic-probe-*")}
+
+
+def test_kernel_that_ends_while_the_zygote_starts_leaves_no_group():
+    """Its end waits for what it has begun, whenever that is."""
+    before = probes()
+    for milliseconds in (0, 60, 120, 180, 240):
+        manager, client = start_new_kernel(kernel_name="python3")
+        client.execute("%load_ext container_magic")
+        time.sleep(milliseconds / 1000)
+        client.stop_channels()
+        manager.shutdown_kernel()
+    left, end = probes() - before, time.monotonic() + 5
+    while left and time.monotonic() < end:  # those of others come and go
+        time.sleep(0.05)
+        left &= probes()
+    assert not left
