@@ -76,6 +76,8 @@ class Parting:
         self._payload, self._init_io, self._payload_io = (
             fds.pop(name) for name in ("payload", "io of init", "io of payload")
         )
+        self.has_killed = False
+        """Whether the payload was ended from here; its supervisor then hears of a death by SIGKILL."""
         self._figures = figures_of(Handover(version=told["version"], fds=fds, start=told["start"]))
         self._fds = (self._payload, self._init_io, self._payload_io, *fds.values())
 
@@ -96,6 +98,7 @@ class Parting:
             signal.pidfd_send_signal(self._payload, signal.SIGKILL)
         except OSError:  # it is dead already, and somebody else has said this
             return None
+        self.has_killed = True
         # now it cannot fork any more: what it has forked since is counted (cgroup_can_fork), and none of it is an end
         if self._has_company():
             return None
@@ -103,7 +106,9 @@ class Parting:
         if usage.io_read_bytes is None:
             read, written = self._io()
             usage = replace(usage, io_read_bytes=read, io_write_bytes=written)
-        return usage
+        # its supervisor may have heard of the death and removed the group while this process had no CPU: what was read
+        # of a group that is gone is nothing
+        return None if self._figures.tasks() is None else usage
 
     def _has_company(self) -> bool:
         tasks = self._figures.tasks()

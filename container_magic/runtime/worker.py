@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class Worker:
         self._begun = 0.0
         self._is_disturbed = False  # somebody wants the run to end
         self._seen_off = False  # what its supervisor says of a run's end is no news
+        self._killed = False  # from here, when it had ended well
         self._fds: list[int] = []
         self._hurried = False
         self._reader = handshake.FrameReader()
@@ -89,7 +91,7 @@ class Worker:
             BrokenPipeError: The payload is dead; its code has not run.
         """
         self._run += 1
-        self._is_disturbed = False
+        self._is_disturbed = self._killed = False
         if self._payload is None or globs:
             order = {"op": "start", "run": self._run, "fds": len(fds), **({"globs": list(globs)} if globs else {})}
             with contextlib.suppress(OSError):
@@ -146,7 +148,7 @@ class Worker:
                 self._take_over(frame)
             elif self._is_news(event := from_dict(frame)):
                 self._note(event)
-                events.append(event)
+                events.append(self._as_it_was(event))
         return events
 
     def _take_over(self, told: Mapping[str, Any]) -> None:
@@ -179,6 +181,12 @@ class Worker:
         self._forget_parting()  # now: whoever saw the payload off had a report to make
         return True
 
+    def _as_it_was(self, event: Event) -> Event:
+        """Return the end of code that had ended well, and was killed then, without that death."""
+        if self._killed and isinstance(event, Exited) and event.exit_signal == signal.SIGKILL:
+            return replace(event, exit_code=0, exit_signal=None, line=None)
+        return event
+
     def see_off(self) -> Usage | None:
         """End a payload that says that its code has ended well; return what was used.
 
@@ -187,6 +195,7 @@ class Worker:
         parting, wall_seconds = self._parting, time.monotonic() - self._begun
         usage = parting.see_off() if parting is not None and not self._is_disturbed else None
         if usage is None:
+            self._killed = parting is not None and parting.has_killed
             self._forget_parting()
             return None
         self._seen_off = True

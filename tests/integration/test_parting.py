@@ -12,9 +12,12 @@ import pytest
 from leftovers import children
 
 import container_magic as cm
+from container_magic.cgroups.v1_figures import V1Figures
+from container_magic.cgroups.v2_figures import V2Figures
 from container_magic.events import Created, Deleted, Exited, Interrupted, Started, until_exited
 from container_magic.process.channel import FAREWELL
 from container_magic.runtime.client import zygote
+from container_magic.runtime.parting import Parting
 from container_magic.verbs.run import open_run, request_for
 
 OPTIONS = {"mem": "100M", "pids": 20, "net": "none"}
@@ -151,6 +154,25 @@ def test_a_client_that_is_slow_does_not_make_a_run_longer():
             usage = event.usage
     assert usage is not None
     assert 0.1 <= usage.wall_seconds < 0.9
+
+
+@pytest.mark.parametrize("owner", [Parting, V1Figures, V2Figures])
+@pytest.mark.parametrize("warm", [0, 2])
+def test_a_client_that_gets_no_cpu_after_it_has_killed_the_payload_tells_how_the_code_ended(monkeypatch, owner, warm):
+    """By then the supervisor has heard of a death by SIGKILL, told it, and removed the group with its figures."""
+    name = "_has_company" if owner is Parting else "usage"
+    at_once = getattr(owner, name)
+
+    def late(self):
+        if getattr(self, "has_killed", True):
+            time.sleep(0.3)
+        return at_once(self)
+
+    monkeypatch.setattr(owner, name, late)
+    report = run(PRINTS, warm=warm)
+    assert (report.verdict, report.exit_code, report.exit_signal, report.line) == ("OK", 0, None, None)
+    assert report.stdout == "seen off\n"
+    assert report.usage.cpu_seconds > 0
 
 
 def test_one_supervisor_serves_runs_that_follow_at_once():
