@@ -18,6 +18,7 @@ from container_magic.cgroups.settings import (
 from container_magic.deferred import dataclass
 from container_magic.events import Limit
 from container_magic.spec import Resources
+from container_magic.units import format_size, parse_size
 
 _ALWAYS = ("memory", "cpu", "cpuacct", "pids", "blkio")
 """v1 controllers that a container joins for its figures, limited or not; each hierarchy costs a move."""
@@ -85,7 +86,7 @@ def _present(facts: CgroupFacts, file: str) -> bool:
 def _by_host(facts: CgroupFacts, settings: tuple[Setting, ...]) -> Iterator[Refusal]:
     """Refuse what belongs to a controller or a file that is not there."""
     for setting in settings:
-        asked = str(setting.text if setting.value is None else setting.value)
+        asked = _asked(setting)
         if setting.controller not in facts.controllers:
             missing = f"this host has no cgroup controller {setting.controller!r}"
             reason = facts.refusals.get(setting.controller, missing)
@@ -94,6 +95,15 @@ def _by_host(facts: CgroupFacts, settings: tuple[Setting, ...]) -> Iterator[Refu
         elif not _present(facts, _representative(setting.file)):
             reason = f"the kernel of this host has no {setting.file}"
             yield Refusal(field=setting.field, asked=asked, reason=reason, hint="use a kernel that is built with it")
+
+
+def _asked(setting: Setting) -> str:
+    """Return what was asked as somebody would write it: ``100M``, and bytes where that would not be the same."""
+    value = setting.text if setting.value is None else setting.value
+    if setting.controller == "memory" and isinstance(value, int) and value > 0:
+        size = format_size(value)
+        return size if parse_size(size) == value else f"{value}B"
+    return str(value)
 
 
 def _representative(file: str) -> str:

@@ -248,6 +248,16 @@ def test_host_without_controllers_refuses_every_wish(setup: Setup) -> None:
     assert assessment.controllers == ()
 
 
+@pytest.mark.parametrize(
+    ("size_bytes", "asked"), [(100 * MB, "100M"), (3 * MB // 2, "1.5M"), (100 * MB + 1, f"{100 * MB + 1}B")]
+)
+def test_refused_size_is_said_as_it_would_be_written(size_bytes: int, asked: str) -> None:
+    """In the largest unit, or to the byte where that would be another size."""
+    facts = v1_facts(controllers=(), refusals={"memory": "not delegated"})
+    (refusal,) = assess(facts, Resources(memory_bytes=size_bytes)).refusals
+    assert (refusal.field, refusal.asked) == ("memory_bytes", asked)
+
+
 def test_nothing_asked_is_nothing_said() -> None:
     """Without wishes there is neither limit nor refusal, wherever."""
     assert assess(CgroupFacts(), Resources()) == Assessment()
