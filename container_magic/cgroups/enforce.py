@@ -88,22 +88,28 @@ def _by_host(facts: CgroupFacts, settings: tuple[Setting, ...]) -> Iterator[Refu
     for setting in settings:
         asked = _asked(setting)
         if setting.controller not in facts.controllers:
-            missing = f"this host has no cgroup controller {setting.controller!r}"
-            reason = facts.refusals.get(setting.controller, missing)
-            hint = facts.remedies.get(setting.controller, _DOCTOR)
-            yield Refusal(field=setting.field, asked=asked, reason=reason, hint=hint)
+            yield _without_controller(facts, setting.controller, setting.field, asked)
         elif not _present(facts, _representative(setting.file)):
             reason = f"the kernel of this host has no {setting.file}"
             yield Refusal(field=setting.field, asked=asked, reason=reason, hint="use a kernel that is built with it")
 
 
+def _without_controller(facts: CgroupFacts, controller: str, field: str, asked: str) -> Refusal:
+    reason = facts.refusals.get(controller, f"this host has no cgroup controller {controller!r}")
+    return Refusal(field=field, asked=asked, reason=reason, hint=facts.remedies.get(controller, _DOCTOR))
+
+
 def _asked(setting: Setting) -> str:
-    """Return what was asked as somebody would write it: ``100M``, and bytes where that would not be the same."""
     value = setting.text if setting.value is None else setting.value
-    if setting.controller == "memory" and isinstance(value, int) and value > 0:
-        size = format_size(value)
-        return size if parse_size(size) == value else f"{value}B"
-    return str(value)
+    return _size(value) if setting.controller == "memory" and isinstance(value, int) else str(value)
+
+
+def _size(size_bytes: int) -> str:
+    """Return a size as somebody would write it: ``100M``, in bytes where that would be another one; -1 as it is."""
+    if size_bytes <= 0:
+        return str(size_bytes)
+    text = format_size(size_bytes)
+    return text if parse_size(text) == size_bytes else f"{size_bytes}B"
 
 
 def _representative(file: str) -> str:
@@ -151,16 +157,18 @@ def _by_swap(facts: CgroupFacts, resources: Resources) -> Iterator[Refusal]:
     if memory is None:
         if swap is not None:
             reason = "memory plus swap can only be limited together with memory"
-            yield Refusal(field=_SWAP_FIELD, asked=str(swap), reason=reason, hint="set a memory limit as well")
+            yield Refusal(field=_SWAP_FIELD, asked=_size(swap), reason=reason, hint="set a memory limit as well")
         return
     if swap is not None and swap != -1 and swap < memory:
         reason = f"memory plus swap cannot be less than memory, {memory} bytes"
-        yield Refusal(field=_SWAP_FIELD, asked=str(swap), reason=reason, hint="ask for more, or for -1 (unlimited)")
-    has_memory = "memory" in facts.controllers  # if not, the memory limit is refused and that says enough
-    if has_memory and swap != -1 and not facts.swap_accounting and facts.swap_total_bytes > 0:
+        yield Refusal(field=_SWAP_FIELD, asked=_size(swap), reason=reason, hint="ask for more, or for -1 (unlimited)")
+    if "memory" not in facts.controllers:
+        if swap is not None:  # else the memory limit is refused, and that says enough
+            yield _without_controller(facts, "memory", _SWAP_FIELD, _size(swap))
+    elif swap != -1 and not facts.swap_accounting and facts.swap_total_bytes > 0:
         yield Refusal(
             field=_SWAP_FIELD,
-            asked=str(memory if swap is None else swap),
+            asked=_size(memory if swap is None else swap),
             reason="the kernel of this host has swap but does not account for it per cgroup",
             hint="boot with swapaccount=1, or as root: swapoff -a",
         )
