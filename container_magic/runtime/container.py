@@ -27,7 +27,7 @@ from container_magic.runtime.connection import Connection, Order
 from container_magic.runtime.control import Control
 from container_magic.runtime.ground import Ground, new_ground
 from container_magic.runtime.high_mark import HighMark
-from container_magic.runtime.measure import Gauge
+from container_magic.runtime.measure import Gauge, cpu_before_seconds
 from container_magic.runtime.parting import offer
 from container_magic.runtime.records import write_record
 from container_magic.runtime.session_watch import SessionWatcher
@@ -79,6 +79,7 @@ class Container:
         """Whether it was in ``created`` before it was asked for."""
         self._running = False  # started, and not reaped
         self._payload_pid = 0
+        self._cpu_before_seconds = 0.0
 
     @property
     def _init(self) -> Child:
@@ -127,6 +128,7 @@ class Container:
             self._connection.layers_fd = None
         self._mark("setup")
         self._cgroup.begin()  # whoever waits in there sleeps
+        self._cpu_before_seconds = cpu_before_seconds(self._cgroup, init.pid, self._payload_pid)
         self.waited = not self._connection.asked()
         if not self.waited:  # the code first, then the news
             return
@@ -250,7 +252,7 @@ class Container:
     def watch(self) -> None:
         """Wait for the end, holding the limits."""
         init, plan = self._init, self._plan
-        gauge = Gauge(self._cgroup, init.pid)
+        gauge = Gauge(self._cgroup, init.pid, self._cpu_before_seconds)
         memory_bytes = plan.substitutes.watched_memory_bytes
         watcher = (SessionWatcher if plan.spec.process.session else Watcher)(
             plan.spec.watch,

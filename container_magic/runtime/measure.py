@@ -32,11 +32,15 @@ class Aftermath:
 
 
 class Gauge:
-    """Reads the figures of one container; what neither its cgroup nor its processes can tell stays None."""
+    """Reads the figures of one container; what neither its cgroup nor its processes can tell stays None.
 
-    def __init__(self, cgroup: CgroupManager, init_pid: int) -> None:
+    ``cpu_before_seconds`` is what its processes have used to be made, where their figures begin with that.
+    """
+
+    def __init__(self, cgroup: CgroupManager, init_pid: int, cpu_before_seconds: float = 0.0) -> None:
         self._cgroup = cgroup
         self._init_pid = init_pid
+        self._cpu_before_seconds = cpu_before_seconds
         self._aftermath: Aftermath | None = None
         self._seen_cpu_seconds = 0.0
         self._last: Sample | None = None
@@ -46,7 +50,7 @@ class Gauge:
         sample = self._cgroup.sample()
         if sample.cpu_seconds is None and self._aftermath is None:
             self._seen_cpu_seconds = max(self._seen_cpu_seconds, cpu_seconds(self._init_pid))
-            sample = replace(sample, cpu_seconds=self._seen_cpu_seconds)
+            sample = replace(sample, cpu_seconds=self._since_start(self._seen_cpu_seconds))
         if sample.memory_bytes is None and self._aftermath is None:
             sample = replace(sample, memory_bytes=memory_bytes(self._init_pid))
         return sample
@@ -136,9 +140,15 @@ class Gauge:
     def _with_cpu(self, usage: Usage, after: Aftermath) -> Usage:
         user, system = after.cpu_user_seconds or 0.0, after.cpu_system_seconds or 0.0
         if user + system >= self._seen_cpu_seconds:
-            return replace(usage, cpu_seconds=user + system, cpu_user_seconds=user, cpu_system_seconds=system)
+            total = self._since_start(user + system)
+            # how much of what came before was which, nobody counts as finely as the sum
+            user = total * user / (user + system) if user + system > 0 else 0.0
+            return replace(usage, cpu_seconds=total, cpu_user_seconds=user, cpu_system_seconds=total - user)
         # nobody waits for processes that a dying pid namespace ends: what was last seen of them is all there is
-        return replace(usage, cpu_seconds=self._seen_cpu_seconds)
+        return replace(usage, cpu_seconds=self._since_start(self._seen_cpu_seconds))
+
+    def _since_start(self, cpu_seconds: float) -> float:
+        return max(0.0, cpu_seconds - self._cpu_before_seconds)
 
 
 def reap(pid: int) -> Aftermath:
@@ -151,6 +161,20 @@ def reap(pid: int) -> Aftermath:
 
 def _with_io(counters: dict[str, int]) -> Aftermath:
     return Aftermath(io_read_bytes=counters.get("read_bytes"), io_write_bytes=counters.get("write_bytes"))
+
+
+def cpu_before_seconds(cgroup: CgroupManager, *pids: int) -> float:
+    """Return the CPU seconds of these processes, of one thread each, where no cgroup counts from a baseline; else 0.
+
+    To the nanosecond, where the kernel tells (``/proc/PID/schedstat``, Documentation/scheduler/sched-stats.rst).
+    """
+    if cgroup.sample().cpu_seconds is not None:
+        return 0.0
+    nanoseconds = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            nanoseconds += int(_read(f"/proc/{pid}/schedstat").split()[0])
+    return nanoseconds / 1e9
 
 
 def cpu_seconds(init_pid: int) -> float:

@@ -72,6 +72,16 @@ def as_user(package):
     return run
 
 
+@pytest.mark.parametrize("warm", [0, 1])
+def test_cpu_time_counts_from_the_start_where_no_cgroup_counts(as_user, warm):
+    """What its processes have used to be made is nobody's use; the clock of a process tells a part of that."""
+    reports = [as_user("import time; print(time.process_time())", warm=warm) for _ in range(3)]
+    report = min(reports, key=lambda report: report["usage"]["cpu_seconds"])
+    usage = report["usage"]
+    assert 0 < usage["cpu_seconds"] < float(report["stdout"])
+    assert usage["cpu_user_seconds"] + usage["cpu_system_seconds"] == pytest.approx(usage["cpu_seconds"])
+
+
 @pytest.mark.parametrize(("uid", "gid"), [(NOBODY, NOBODY), (4321, 100)])
 def test_user_is_the_containers_root_and_nothing_more(as_user, uid, gid):
     """One id is mapped, in fresh namespaces, without capabilities, whatever the user's ids are."""
