@@ -80,14 +80,15 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 
     def begin_ahead(self) -> None:
         """Start the zygote of cells without options, while nobody waits for it; ``warm`` 0: nothing is made ahead."""
-        with suppress(ContainError):  # defaults that make no sense: the first cell says it
+        # defaults that make no sense, or no thread to be had: the first cell says it, or does without
+        with suppress(ContainError, RuntimeError):
             asked = options.from_argv([], "magic", self._defaults())
             if asked.warm > 0:
                 process = _spec_for_cell(asked.spec, asked.snapshot).process
-                self._ahead = [thread for thread in self._ahead if thread.is_alive()]
                 # no daemon: a session that ends meanwhile waits for it, and ends what it has started
-                self._ahead.append(Thread(target=_start_zygote, args=(process,), name=STARTER, daemon=False))
-                self._ahead[-1].start()
+                thread = Thread(target=_start_zygote, args=(process,), name=STARTER, daemon=False)
+                thread.start()
+                self._ahead = [*(one for one in self._ahead if one.is_alive()), thread]
 
     def await_ahead(self) -> None:
         """Wait until what is started ahead has been, or could not be."""

@@ -507,3 +507,14 @@ def test_defaults_that_make_no_sense_do_not_keep_the_extension_from_being_loaded
     shell.config.ContainMagics.mem = "much"
     assert shell.run_cell("%reload_ext container_magic", store_history=True).success
     assert "--mem" in error_of(shell.run_cell("%%contain\npass"))[1]
+
+
+def test_process_that_may_have_no_more_threads_can_load_the_extension(shell, monkeypatch):
+    """What is started ahead is a comfort."""
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    assert shell.run_cell("%reload_ext container_magic", store_history=True).success
+    assert shell.run_cell("%unload_ext container_magic").success
