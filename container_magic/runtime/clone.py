@@ -41,6 +41,13 @@ class Child:
     adopted: bool = False
     """Whether another process made it and reaps it."""
 
+    def is_broken(self) -> bool:
+        """Whether it has died while it waited, or the payload that it has forked."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        poll.register(self.start, 0)  # that the payload's end is closed comes unasked
+        return bool(poll.poll(0))
+
     def kill(self) -> None:
         """End it, and with it its pid namespace (pid_namespaces(7))."""
         syscalls.kill_process(self.pidfd)

@@ -96,11 +96,12 @@ class Container:
         """Make namespaces, rootfs and cgroup, up to a payload that waits for code.
 
         ``ahead`` is a child in fresh namespaces, in its root; of no use to who wants the host's network, or layers
-        that have to be laid before that root is entered.
+        that have to be laid before that root is entered, nor when it has died meanwhile.
         """
         self._child = ahead
         network = self._plan.spec.network
-        if network != "none" or any(mount.type in LAYERED for mount in self._plan.spec.mounts):
+        has_layers = any(mount.type in LAYERED for mount in self._plan.spec.mounts)
+        if network != "none" or has_layers or (ahead is not None and ahead.is_broken()):
             self._kill()
             self._reap()
         self._is_likely = self._child is not None and self._plan.is_alike_inside(self._pattern)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
+import signal
 import time
 
 import pytest
+from leftovers import children
 
 import container_magic as cm
 from container_magic.host import probe
@@ -123,3 +126,28 @@ def test_limits_from_outside_make_no_difference_inside(changes):
 def test_what_is_set_up_inside_makes_a_difference(changes):
     """Some limits, too: numerical libraries are told how many CPUs there are."""
     assert not plan(**changes).is_alike_inside(plan())
+
+
+def ahead(host):
+    """Return init and payload of the child that the only supervisor of ``host`` has made ahead."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        supervisors = list(children(host.process.pid))
+        inits = list(children(supervisors[0])) if len(supervisors) == 1 else []
+        payloads = list(children(inits[0])) if inits else []
+        if payloads:
+            return {"init": inits[0], "payload": payloads[0]}
+        time.sleep(0.05)
+    pytest.skip("nothing is made ahead on this host")
+
+
+@pytest.mark.parametrize("victim", ["init", "payload"])
+def test_child_that_has_died_before_there_was_a_request_is_not_used(victim):
+    """Whoever has killed it, a run that comes later has another."""
+    cm.run("pass", warm=0)
+    host = client.zygote()
+    host.pool.empty()
+    os.kill(ahead(host)[victim], signal.SIGKILL)
+    time.sleep(0.2)
+    report = cm.run("print('here')", warm=0)
+    assert (report.verdict, report.stdout, report.start) == ("OK", "here\n", "cold")
