@@ -193,24 +193,21 @@ def end(pid, made):
     return failed
 
 
-def keep(count):
-    living = []
-    for _ in range(count):
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid, made = begin((near, far))
-        socket.send_fds(control, [repr((pid, made)).encode()], [near.fileno()])
-        near.close()
-        far.close()
-        living.append((pid, made))
-    return any([end(*one) for one in living])
+def keep():
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid, made = begin((near, far))
+    socket.send_fds(control, [repr(made).encode()], [near.fileno()])
+    near.close()
+    far.close()
+    return end(pid, made)
 
 
 while wanted := control.recv(16):
     if wanted[:1] == b"m":
         control.send(bytes([any([make() for _ in range(int(wanted[1:]))])]))
         continue
-    if wanted[:1] == b"k":
-        control.send(bytes([keep(int(wanted[1:]))]))
+    if wanted == b"k":
+        control.send(bytes([keep()]))
         continue
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if wanted == b"w":
@@ -334,8 +331,8 @@ class _Contained(_Waiting):
     """As that, in a container: the child is killed when it has run, and its use read."""
 
     def _next(self) -> socket.socket:
-        self._control.send(b"k1")
-        end, self._killed, self._files = received(self._control)
+        self._control.send(b"k")
+        end, self._killed, self._files = _received(self._control)
         return end
 
     def _measure(self) -> None:
@@ -350,10 +347,10 @@ class _Contained(_Waiting):
         super().close()
 
 
-def received(control: socket.socket) -> tuple[socket.socket, int, list[int]]:
+def _received(control: socket.socket) -> tuple[socket.socket, int, list[int]]:
     """Receive a container that waits: the way to its payload, a pidfd of that, and files that tell what it uses."""
     told, (fd,), _, _ = socket.recv_fds(control, 65536, 1)
-    _, directories = ast.literal_eval(told.decode())
+    directories = ast.literal_eval(told.decode())
     end = socket.socket(fileno=fd)
     _, (payload,), _, _ = socket.recv_fds(end, 1, 1)
     paths = (f"{directory}/{name}" for directory in directories for name in _FIGURES)
