@@ -81,13 +81,21 @@ class Parting:
         self._figures = figures_of(Handover(version=told["version"], fds=fds, start=told["start"]))
         self._fds = (self._payload, self._init_io, self._payload_io, *fds.values())
 
-    def works(self) -> bool:
-        """Whether this process may do all that it takes: who is not the host's root has to own what is in there."""
+    def works(self) -> bool | None:
+        """Whether this process may do all that it takes: who is not the host's root has to own what is in there.
+
+        None: the payload is dead, and of it nothing can be known.
+        """
         try:
             signal.pidfd_send_signal(self._payload, 0)  # no signal: it asks
+            if _numbers(self._init_io) and _numbers(self._payload_io):
+                return True
+            signal.pidfd_send_signal(self._payload, 0)
+        except ProcessLookupError:
+            return None
         except OSError:
-            return False
-        return bool(_numbers(self._init_io) and _numbers(self._payload_io))
+            pass
+        return False
 
     def see_off(self) -> Usage | None:
         """End the payload and return what was used, without the wall time; None: its supervisor has to tell."""

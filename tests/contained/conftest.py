@@ -92,6 +92,14 @@ class Contained(Kernel):
             assert time.monotonic() < deadline, f"the kernel lives; {self.stderr}"
             time.sleep(0.02)
 
+    def wait_until_ready(self):
+        """Wait until it answers; what its launcher has written says why when it does not."""
+        try:
+            self.client.wait_for_ready(timeout=TIMEOUT_SECONDS)
+        except RuntimeError as error:
+            error.add_note(f"its launcher: {self.manager.provisioner.process.poll()}, {self.stderr}")
+            raise
+
     def close(self):
         """End the kernel in whatever state it is."""
         self.client.stop_channels()
@@ -131,7 +139,7 @@ def running(log, name=NAME, arguments=(), ready=True, **traits):
         try:
             client.start_channels()
             if ready:
-                client.wait_for_ready(timeout=TIMEOUT_SECONDS)
+                kernel.wait_until_ready()
             yield kernel
         finally:
             kernel.close()

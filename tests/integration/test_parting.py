@@ -58,21 +58,32 @@ def with_supervisor_stopped(warm, seconds):
 def test_a_run_is_over_while_its_supervisor_is_stopped(warm):
     """What it has printed, its exit code and its figures are there; the supervisor removes the container later.
 
-    Unless the machine is so busy that this process does not run for 20 ms; not several times one after the other.
+    Unless the machine is so busy that this process does not run for 20 ms; not many times one after the other.
     """
-    for _ in range(5):
+    for _ in range(20):
         while run("pass", warm=warm).start != ("warm" if warm else "cold"):
             time.sleep(0.2)
         time.sleep(0.5)
-        seen = with_supervisor_stopped(warm, 4)
+        seen = with_supervisor_stopped(warm, 2)
         ends = [event for event in seen if isinstance(event, Exited)]
         assert [(end.exit_code, end.exit_signal, end.oom_killed) for end in ends] == [(0, None, False)]
         assert isinstance(seen[-1], Deleted)
-        if ends[0].usage.wall_seconds < 3:
+        if ends[0].usage.wall_seconds < 1.5:
             break
-    assert 0.2 <= ends[0].usage.wall_seconds < 3
+    assert 0.2 <= ends[0].usage.wall_seconds < 1.5
     assert ends[0].usage.cpu_seconds > 0
     assert isinstance(seen[-2], Exited)
+
+
+def test_client_that_hears_of_its_first_payload_too_late_sees_the_next_ones_off():
+    """Of one that is dead it cannot be known whether this user may; all others of its worker are of this user, too."""
+    zygote().pool.empty()
+    with open_run(request_for("pass", {**OPTIONS, "warm": 1}, "plain")) as running:
+        time.sleep(1)
+        assert [event.exit_code for event in running if isinstance(event, Exited)] == [0]
+    (worker,) = zygote().pool.workers()
+    wait_for_container(worker)
+    assert worker._parting is not None
 
 
 def test_figures_are_the_same_ones_that_a_supervisor_gives():
@@ -185,26 +196,23 @@ def test_one_supervisor_serves_runs_that_follow_at_once():
 def test_supervisor_that_hears_of_two_runs_at_once_gives_each_its_own_descriptors():
     """It finds one run's order, its end and the next one's order in one read; that has the next one's descriptors."""
     zygote().pool.empty()
-    for _ in range(5):
-        while run("pass", warm=1).start != "warm":
-            time.sleep(0.2)
-        (supervisor,) = (wait_for_container(worker) for worker in zygote().pool.workers())
-        os.kill(supervisor, signal.SIGSTOP)
-        going_on = threading.Timer(4, os.kill, (supervisor, signal.SIGCONT))
-        going_on.start()
-        begun = time.monotonic()
-        reports = [run("print(1)", warm=1)]
-        was_seen_off = time.monotonic() - begun < 3
-        following = threading.Thread(target=lambda seen=reports: seen.append(run("print(2)", warm=1)))
-        following.start()
-        time.sleep(0.3)
-        going_on.cancel()
-        os.kill(supervisor, signal.SIGCONT)
-        following.join()
-        assert [(report.exit_code, report.stdout) for report in reports] == [(0, "1\n"), (0, "2\n")]
-        if was_seen_off:
-            break
-    assert was_seen_off
+    while run("pass", warm=1).start != "warm":
+        time.sleep(0.2)
+    (supervisor,) = (wait_for_container(worker) for worker in zygote().pool.workers())
+    os.kill(supervisor, signal.SIGSTOP)
+    going_on = threading.Timer(10, os.kill, (supervisor, signal.SIGCONT))
+    going_on.start()
+    begun = time.monotonic()
+    # it waits longer than others, which say farewell to init when a client on a busy machine comes too late
+    reports = [run(f"{SAY}\nprint(1)\nsay()\ntime.sleep(9)", warm=1)]
+    assert time.monotonic() - begun < 9  # it was seen off
+    following = threading.Thread(target=lambda: reports.append(run("print(2)", warm=1)))
+    following.start()
+    time.sleep(0.3)
+    going_on.cancel()
+    os.kill(supervisor, signal.SIGCONT)
+    following.join()
+    assert [(report.exit_code, report.stdout) for report in reports] == [(0, "1\n"), (0, "2\n")]
 
 
 def test_many_threads_get_each_its_own_output():
