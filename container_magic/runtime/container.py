@@ -32,6 +32,7 @@ from container_magic.runtime.parting import offer
 from container_magic.runtime.records import write_record
 from container_magic.runtime.session_watch import SessionWatcher
 from container_magic.runtime.shortage import Shortages
+from container_magic.runtime.sources import MOST_HANDED_OVER, any_removed
 from container_magic.runtime.state import StateDirectory
 from container_magic.runtime.volumes import Trees, copy_trees
 from container_magic.runtime.watch import Watcher
@@ -134,13 +135,15 @@ class Container:
         if not self.waited:  # the code first, then the news
             return
         with self._parting() as (told, fds):
-            order = {"order": self._init.start.fileno()} if self._starts_alone() else {}
-            self._connection.send_with(told, {**order, **fds}, self._created())
+            self._connection.send_with(told, {**self._way_to_payload(), **fds}, self._created())
         self._write_state("created")
 
-    def _starts_alone(self) -> bool:
-        """Whether this process has nothing to look at or to make before the code may run."""
-        return not self._trees.fds and self._layers is None and not self._plan.spec.process.session
+    def _way_to_payload(self) -> dict[str, int]:
+        """Return what the client starts the code with, and looks at before; empty: there is more to do, here."""
+        sources = self._trees.fds
+        if self._layers is not None or self._plan.spec.process.session or len(sources) > MOST_HANDED_OVER:
+            return {}
+        return {"order": self._init.start.fileno(), **{f"source {n}": fd for n, fd in enumerate(sources)}}
 
     @contextlib.contextmanager
     def _parting(self) -> Iterator[tuple[dict[str, Any], dict[str, int]]]:
@@ -197,7 +200,7 @@ class Container:
             StateError: What a volume shows was removed since the container was made.
             InternalError: The container is dead.
         """
-        if self._trees.stale():
+        if any_removed(self._trees.fds):
             raise StateError("the source of a volume was removed after the container was created")
         if self._layers is not None:
             self._layers.begin()

@@ -26,10 +26,6 @@ class Trees:
     fds: tuple[int, ...] = ()
     downgrades: tuple[Downgrade, ...] = ()
 
-    def stale(self) -> bool:
-        """Whether a file or directory that is shown has been removed since: something else may be at its path now."""
-        return any(os.fstat(fd).st_nlink == 0 for fd in self.fds)
-
     def close(self) -> None:
         """Close the descriptors; the container has its own."""
         for fd in self.fds:

@@ -16,6 +16,7 @@ from container_magic.events import Created, Deleted, Event, Exited, Failed, Usag
 from container_magic.process import handshake
 from container_magic.runtime.parting import Parting
 from container_magic.runtime.records import open_records, wants_record
+from container_magic.runtime.sources import any_removed
 
 if TYPE_CHECKING:
     from container_magic.runtime.client import Zygote
@@ -47,9 +48,10 @@ class Worker:
         self._removing = False
         self._run = 0
         self._payload: socket.socket | None = None
+        self._sources: list[int] = []
         self._parting: Parting | None = None
         self._may_part: bool | None = None
-        self._begun = 0.0
+        self._begun: float | None = None  # where the supervisor starts a container that waits, only that knows
         self._is_disturbed = False  # somebody wants the run to end
         self._seen_off = False  # what its supervisor says of a run's end is no news
         self._killed = False  # from here, when it had ended well
@@ -75,8 +77,10 @@ class Worker:
         self.socket.setblocking(False)
 
     def starts_payload(self, globs: Sequence[str]) -> bool:
-        """Whether ``start`` gives the payload its order itself."""
-        return self._payload is not None and not globs
+        """Whether ``start`` gives the payload its order itself; where a volume is gone its supervisor says so."""
+        if globs or any_removed(self._sources):
+            self._forget_payload()
+        return self._payload is not None
 
     def start(self, fds: Sequence[int], globs: Sequence[str] = (), code: bytes | None = None) -> bool:
         """Send code, standard input, output and error; a supervisor that is gone is found out by reading.
@@ -92,7 +96,7 @@ class Worker:
         """
         self._run += 1
         self._is_disturbed = self._killed = False
-        if self._payload is None or globs:
+        if self._payload is None:
             order = {"op": "start", "run": self._run, "fds": len(fds), **({"globs": list(globs)} if globs else {})}
             with contextlib.suppress(OSError):
                 socket.send_fds(self.socket, [handshake.frame(order)], fds)
@@ -113,6 +117,9 @@ class Worker:
         if self._payload is not None:
             self._payload.close()
             self._payload = None
+        for fd in self._sources:
+            os.close(fd)
+        self._sources = []
 
     def next_cell(self, wall_seconds: float | None) -> None:
         """Announce a session's next cell: its clock and figures begin."""
@@ -157,10 +164,13 @@ class Worker:
         self._forget_parting()
         # where this process may open no more, only some of them have come, or none (MSG_CTRUNC); the supervisor has all
         fds = dict(zip(told["fds"], self._fds, strict=False))
+        are_cut = len(fds) < len(told["fds"])
         self._fds = self._fds[len(fds) :]
         if "order" in fds:
             self._payload = socket.socket(fileno=fds.pop("order"))
-        if len(fds) + (self._payload is not None) < len(told["fds"]):
+        self._sources = [fds.pop(name) for name in tuple(fds) if name.startswith("source")]
+        if are_cut:
+            self._forget_payload()
             for fd in fds.values():
                 os.close(fd)
         elif fds:
@@ -169,7 +179,7 @@ class Worker:
                 self._may_part = self._parting.works()
             if not self._may_part:
                 self._forget_parting()
-        self._begun = told.get("begun", 0.0)
+        self._begun = told.get("begun")
 
     def _is_news(self, event: Event) -> bool:
         """Whether an event is none of a run that was seen off, but of its removal."""
@@ -192,8 +202,9 @@ class Worker:
 
         None: the supervisor has to say how it ended, and does.
         """
-        parting, wall_seconds = self._parting, time.monotonic() - self._begun
-        usage = parting.see_off() if parting is not None and not self._is_disturbed else None
+        parting = None if self._is_disturbed else self._parting
+        wall_seconds = None if self._begun is None else time.monotonic() - self._begun
+        usage = None if parting is None or wall_seconds is None else parting.see_off()
         if usage is None:
             self._killed = parting is not None and parting.has_killed
             self._forget_parting()

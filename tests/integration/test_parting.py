@@ -104,13 +104,32 @@ def test_whoever_says_farewell_and_stays_is_killed_at_once(tmp_path):
     """Nothing runs on beyond what was measured, also before the supervisor hears of it."""
     stays = f"print('before', flush=True)\nsay()\nfor n in range(10**9): open('{tmp_path}/x', 'a').write('x')"
     options = {**OPTIONS, "timeout": "20s", "volume": f"{tmp_path}:{tmp_path}"}
-    with open_run(request_for(f"{SAY}\n{stays}", options, "plain")) as running:
+    with open_run(request_for(f"{SAY}\n{stays}", a_warm_run(options), "plain")) as running:
         events = list(until_exited(running))
         time.sleep(0.3)
         written = (tmp_path / "x").stat().st_size if (tmp_path / "x").exists() else 0
         time.sleep(0.3)
         assert written == ((tmp_path / "x").stat().st_size if written else 0)
     assert (events[-1].exit_code, events[-1].usage.wall_seconds < 10) == (0, True)
+
+
+def test_farewell_of_code_that_its_supervisor_has_started_is_the_supervisors_to_tell(tmp_path, monkeypatch):
+    """Whose clock alone knows when that was: a client's would count from whenever."""
+    monkeypatch.chdir(tmp_path)
+    code = f"{SAY}\nopen('made', 'w').close()\nsay()\ntime.sleep(0.3)"
+    with open_run(request_for(code, a_warm_run({**OPTIONS, "out_file": "made"}), "plain")) as running:
+        (end,) = (event for event in running if isinstance(event, Exited))
+    assert end.exit_code == 0
+    assert 0.3 <= end.usage.wall_seconds < 10
+
+
+def a_warm_run(options):
+    """Return ``options`` when a container waits for the next run with them."""
+    zygote().pool.empty()
+    cm.run("pass", **options)
+    for worker in zygote().pool.workers():
+        wait_for_container(worker)
+    return options
 
 
 def test_a_thread_cannot_hide_behind_a_farewell():
@@ -230,17 +249,19 @@ def wait_for_container(worker):
     return worker.created.supervisor_pid
 
 
-def test_descriptors_of_a_client_do_not_grow():
-    """Those of a container that waits are closed when its run is over."""
+@pytest.mark.parametrize("volumes", [0, 2, 13])
+def test_descriptors_of_a_client_do_not_grow(volumes, tmp_path):
+    """Those of a container that waits, its volumes' among them, are closed when its run is over."""
+    shown = {"volume": [f"{tmp_path}:/shown{number}:ro" for number in range(volumes)], "warm": 1}
     for _ in range(4):
-        run(PRINTS)
+        assert run(PRINTS, **shown).stdout == "seen off\n"
     time.sleep(0.5)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
-        run(PRINTS)
+        run(PRINTS, **shown)
     time.sleep(0.5)
-    run(PRINTS)
-    assert len(os.listdir("/proc/self/fd")) <= before + 20  # what hangs on one container more that waits
+    run(PRINTS, **shown)
+    assert len(os.listdir("/proc/self/fd")) <= before + 22  # what hangs on one container more that waits
 
 
 @pytest.mark.parametrize("wait", [False, True])
