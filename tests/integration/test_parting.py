@@ -268,7 +268,8 @@ def test_descriptors_of_a_client_do_not_grow(volumes, tmp_path):
 def test_a_supervisor_takes_the_clients_word_for_the_end(wait):
     """It does not ask init, which may be stopped: the container goes, whether somebody waits for that or not."""
     init = 0
-    with open_run(request_for("import time\ntime.sleep(0.2)", OPTIONS, "plain")) as running:
+    code = f"{SAY}\ntime.sleep(0.2)\nsay()\ntime.sleep(9)"  # longer than others: nobody but the client would hear of it
+    with open_run(request_for(code, a_warm_run({**OPTIONS, "timeout": "20s"}), "plain")) as running:
         for event in running if wait else until_exited(running):
             if isinstance(event, Created):
                 init = event.pid
