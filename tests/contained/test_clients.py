@@ -12,7 +12,7 @@ import nbclient
 import nbformat
 import pexpect
 import pytest
-from conftest import LIMITS, NAME, write_spec
+from contained import LIMITS, NAME, write_spec
 
 pytestmark = pytest.mark.xdist_group("kernel_clients")
 

@@ -7,7 +7,7 @@ import time
 import nbclient
 import nbformat
 import pytest
-from conftest import LIMITS, write_spec
+from contained import LIMITS, write_spec
 from leftovers import children, descendants
 
 from container_magic.cgroups.facts import probe

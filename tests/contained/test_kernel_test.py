@@ -2,7 +2,7 @@
 
 import jupyter_kernel_test
 import pytest
-from conftest import NAME
+from contained import NAME
 
 pytestmark = pytest.mark.xdist_group("kernel_test")
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CONTAIN, LIMITS, Contained, running
+from contained import CONTAIN, LIMITS, Contained, running
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 

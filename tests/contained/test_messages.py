@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from conftest import LIMITS
+from contained import LIMITS
 from kernels import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.xdist_group("kernel_messages")
