@@ -46,7 +46,8 @@ def asked(client, msg_id, channel="shell"):
     """Return the reply to a request and all that was published about it."""
     get = client.get_shell_msg if channel == "shell" else client.get_control_msg
     reply = get(timeout=60)
-    assert reply["parent_header"]["msg_id"] == msg_id
+    while reply["parent_header"]["msg_id"] != msg_id:  # a slow kernel is asked more than once whether it is ready
+        reply = get(timeout=60)
     published = []
     while not published or published[-1].content.get("execution_state") != "idle":
         raw = client.get_iopub_msg(timeout=60)
