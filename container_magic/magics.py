@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from IPython import get_ipython
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 STARTER = "container_magic: zygote"
 """Name of the thread that starts what the first cell will need."""
+_importing = Lock()
+# a fork waits: a module's lock that the thread held would stay locked in the child, for everybody who imports it there
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 _USAGE = """Run a cell in a container: %%contain [options], the code below it.
 
 %contain --mem 512M ... sets defaults of the session, %contain alone shows them, %contain VERB runs a verb.
@@ -187,8 +191,9 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 
 def _start_zygote(process: Process) -> None:
     with suppress(Exception):  # the first cell meets the same, and has somebody to tell
-        importlib.import_module("container_magic.verbs.run")  # as that cell will
-        from container_magic.runtime.client import modules_of, zygote
+        with _importing:
+            importlib.import_module("container_magic.verbs.run")  # as that cell will
+            from container_magic.runtime.client import modules_of, zygote
 
         zygote(modules_of(process))
 

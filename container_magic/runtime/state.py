@@ -66,6 +66,10 @@ def locked(fd: int, kind: int) -> Iterator[None]:
     own_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
     try:
         fcntl.flock(own_fd, kind)
-        yield
+        try:
+            yield
+        finally:
+            # whoever was forked meanwhile, by another thread, has the descriptor too: closing it here is not enough
+            fcntl.flock(own_fd, fcntl.LOCK_UN)
     finally:
         os.close(own_fd)

@@ -85,6 +85,7 @@ def _is_stale(runtime_fd: int, name: str) -> bool:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_UN)  # whoever was forked meanwhile has the descriptor too
     except BlockingIOError:
         return False
     finally:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from jupyter_client.manager import start_new_kernel
+from kernels import Kernel
 
 from container_magic.cgroups.facts import probe
 from container_magic.magics import STARTER
@@ -77,6 +78,20 @@ os.close(writer)
 print(os.read(reader, 100), os.waitpid(pid, 0)[1])
 os.close(reader)"""
     assert kernel.run(code).text("stdout") == "b'own\\n' 0\n"
+
+
+def test_fork_while_the_thread_imports_can_import_the_same(request):
+    """A lock of a module that another thread holds would stay locked in the child."""
+    manager, client = start_new_kernel(kernel_name="python3")
+    request.addfinalizer(manager.shutdown_kernel)
+    request.addfinalizer(client.stop_channels)
+    code = """%load_ext container_magic
+import os, select
+pidfd = os.pidfd_open(pid := os.fork() or (__import__('container_magic.verbs.run'), os._exit(0)))
+print(bool(select.select([pidfd], [], [], 20)[0]))
+__import__('signal').pidfd_send_signal(pidfd, 9)
+os.waitpid(pid, 0)"""
+    assert Kernel(manager, client).run(code).text("stdout") == "True\n"
 
 
 def probes():
