@@ -14,6 +14,8 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
+from container_magic.forks import hold_at_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from dataclasses import dataclass as dataclass
@@ -39,6 +41,7 @@ else:
 
 _waiting: dict[type, tuple[dict[str, Any], ModuleType]] = {}
 _lock = _thread.RLock()  # not threading's: the zygote does without that module
+hold_at_fork(_lock)
 
 
 class _Made(type):

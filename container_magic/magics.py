@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from container_magic.display.text import report_full, report_line
 from container_magic.errors import ContainError, OptionError
 from container_magic.events import Cleared, Displayed, Failed, InputAsked, Output, until_exited
 from container_magic.folding import ReportBuilder
+from container_magic.forks import hold_at_fork
 from container_magic.line_verbs import VERBS, call_verb, verb_words
 from container_magic.options.completion import at_cursor
 from container_magic.remembered import by_identity
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 STARTER = "container_magic: zygote"
 """Name of the thread that starts what the first cell will need."""
 _importing = Lock()
-# a fork waits: a module's lock that the thread held would stay locked in the child, for everybody who imports it there
-os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
+hold_at_fork(_importing)  # the lock of a module that the thread imports would stay locked in the child as well
 _USAGE = """Run a cell in a container: %%contain [options], the code below it.
 
 %contain --mem 512M ... sets defaults of the session, %contain alone shows them, %contain VERB runs a verb.

@@ -78,13 +78,17 @@ class Zygote:
 _lock = threading.RLock()
 
 
+_zygotes: OrderedDict[tuple[str, ...], Zygote] = OrderedDict()  # by preloaded modules, the least recently used first
+
+
 def _unlock() -> None:
     global _lock
     _lock = threading.RLock()
+    for zygote in _zygotes.values():
+        zygote.pool.forked()
 
 
-os.register_at_fork(after_in_child=_unlock)  # whoever holds it is not in the child
-_zygotes: OrderedDict[tuple[str, ...], Zygote] = OrderedDict()  # by preloaded modules, the least recently used first
+os.register_at_fork(after_in_child=_unlock)  # whoever holds them, for a second perhaps, is not in the child
 
 
 def zygote(preload: tuple[str, ...] = (), *, unasked: bool = False) -> Zygote:

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from dataclasses import field
 
 from container_magic.deferred import dataclass
+from container_magic.forks import hold_at_fork
 from container_magic.remembered import by_identity
 from container_magic.runtime.worker import Worker
 from container_magic.spec import ContainerSpec
@@ -30,6 +31,7 @@ _MOST_NUMBERS = 256
 _numbers: dict[tuple[ContainerSpec, str | None], int] = {}
 _next_number = itertools.count()
 _numbering = threading.Lock()
+hold_at_fork(_numbering)
 
 
 @by_identity
@@ -195,6 +197,10 @@ class Pool:
             worker.close()
         self._waiting.clear()
         self._ending.clear()
+
+    def forked(self) -> None:
+        """Make the lock anew, in a child of the process whose pool this is: whoever held it is not there."""
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Let every worker go, and each that is put here later."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -349,6 +350,24 @@ class TestDeaths:
         report = cm.run("print(1)", **{**DEFAULTS, "warm": 1})
 
         assert (report.start, report.container_id) == ("warm", created.container_id)
+
+    def test_fork_of_a_client_whose_other_thread_takes_from_the_pool_can_have_its_own(self, warm):
+        """The lock that this thread holds, here for all of the child's life, is no lock of the child."""
+        warm("pass")
+        (zygote,) = client._zygotes.values()
+        with zygote.pool._lock:
+            pid = os.fork()
+            if pid == 0:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)
+                try:
+                    os._exit(cm.run("raise SystemExit(7)", **{**DEFAULTS, "warm": 0}).exit_code)
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+            status = os.waitpid(pid, 0)[1]
+
+        assert os.waitstatus_to_exitcode(status) == 7
 
 
 class TestPreload:

@@ -18,6 +18,7 @@ MODULE_NAME = re.compile(rf"{NAME}(\.\w+)+")
 
 # From the inside out. A unit (a module or a folder) imports units of earlier lines and itself, never its neighbours.
 RINGS = (
+    ("forks",),
     ("deferred", "remembered"),
     ("errors",),
     ("units",),
@@ -232,7 +233,7 @@ def test_isolated_processes_import_standard_library_and_lower_rings(entry):
 def test_child_knows_no_option_no_planner_and_no_runtime():
     """What runs between clone and the user's code makes mounts and system calls, and decides nothing."""
     units = {unit_of(found.target) for found in closure(f"{NAME}.process.child") if found.target.startswith(f"{NAME}.")}
-    assert units <= {"deferred", "errors", "values", "spec", "events", "linux", "network", "rootfs", "process"}
+    assert units <= {"forks", "deferred", "errors", "values", "spec", "events", "linux", "network", "rootfs", "process"}
 
 
 @pytest.mark.parametrize("entry", ISOLATED_ENTRIES)
