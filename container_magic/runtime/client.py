@@ -63,12 +63,13 @@ class Zygote:
         except OSError as error:
             raise InternalError(f"the zygote is gone: {error.strerror}") from error
 
-    def usable(self, *, unasked: bool = False) -> bool:
-        """Whether it is this process's own (and not that of the process which forked this one), and runs.
+    def is_own(self) -> bool:
+        """Whether it is this process's, and not that of the process which forked this one."""
+        return self.owner_pid == os.getpid()
 
-        ``unasked``: that it runs is taken for granted.
-        """
-        return self.owner_pid == os.getpid() and (unasked or self.process.poll() is None)
+    def usable(self, *, unasked: bool = False) -> bool:
+        """Whether it is this process's own, and runs; ``unasked``: that it runs is taken for granted."""
+        return self.is_own() and (unasked or self.process.poll() is None)
 
     def sweep(self) -> list[str]:
         """Remove what dead supervisors left; return their containers' ids."""
@@ -152,8 +153,8 @@ def _forget(preload: tuple[str, ...]) -> None:
         return
     ending.pool.close()
     ending.ends.close()
-    ending.control.close()
-    if ending.owner_pid == os.getpid():
+    ending.control.close(everywhere=ending.is_own())
+    if ending.is_own():
         try:
             ending.process.wait(_STOP_SECONDS)
         except Exception:  # TimeoutExpired, TimeoutError: each kind of process has its own

@@ -54,6 +54,28 @@ def warm(fresh):
     return run
 
 
+@pytest.fixture
+def child():
+    """Return a function that has a fork of this process do something, and returns one that waits for its exit code."""
+    pids = []
+
+    def fork(does):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            try:
+                does()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        return lambda: os.waitstatus_to_exitcode(os.waitpid(pids.pop(), 0)[1])
+
+    yield fork
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
 class TestStarts:
     """What the report calls warm and cold."""
 
@@ -351,23 +373,41 @@ class TestDeaths:
 
         assert (report.start, report.container_id) == ("warm", created.container_id)
 
-    def test_fork_of_a_client_whose_other_thread_takes_from_the_pool_can_have_its_own(self, warm):
+    def test_fork_of_a_client_whose_other_thread_takes_from_the_pool_can_have_its_own(self, warm, child):
         """The lock that this thread holds, here for all of the child's life, is no lock of the child."""
         warm("pass")
         (zygote,) = client._zygotes.values()
-        with zygote.pool._lock:
-            pid = os.fork()
-            if pid == 0:
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.alarm(20)
-                try:
-                    os._exit(cm.run("raise SystemExit(7)", **{**DEFAULTS, "warm": 0}).exit_code)
-                except BaseException:
-                    traceback.print_exc()
-                    os._exit(1)
-            status = os.waitpid(pid, 0)[1]
 
-        assert os.waitstatus_to_exitcode(status) == 7
+        def run():
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)
+            assert cm.run("print(1)", **{**DEFAULTS, "warm": 0}).stdout == "1\n"
+
+        with zygote.pool._lock:
+            assert child(run)() == 0
+
+    def test_child_of_the_client_that_lives_on_keeps_nobody_waiting(self, warm, child):
+        """It has the sockets, too: what the client lets go of is told so, and not only left by it."""
+        warm("pass")
+        (created,) = wait_for(1)
+        (zygote,) = client._zygotes.values()
+        child(signal.pause)
+        zygote.pool.empty()
+        place, deadline = Path(runtime_directory()) / created.container_id, time.monotonic() + 10
+        while place.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        client.shutdown()
+
+        assert zygote.process.returncode == 0  # by itself, and not killed when seconds had gone
+
+    def test_child_of_the_client_that_leaves_a_run_does_not_end_it(self, fresh, child):
+        """The run is its parent's."""
+        with open_run(request_for("import time; time.sleep(0.5); print(1)", {**DEFAULTS, "warm": 0})) as running:
+            assert child(running.close)() == 0
+            text = b"".join(event.data for event in until_exited(running) if isinstance(event, Output))
+
+        assert text == b"1\n"
 
 
 class TestPreload:
