@@ -1,17 +1,45 @@
-"""Locks of modules in a process that may be forked while another thread holds them (``multiprocessing`` in a notebook).
+"""Locks in a process that may be forked while another thread holds them (``multiprocessing`` in a notebook).
 
-Nobody would ever let go of such a lock in the child.
+Nobody would ever let go of such a lock in the child. So a fork takes them first, and both processes let go of them.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from _thread import LockType, RLock
 
+importing = _thread.RLock()
+"""To be held by a thread that imports much: the lock of each module would stay locked in the child as well."""
+_others: list[LockType | RLock] = []
+_held: list[LockType | RLock] = []
+"""By the fork that is under way; ``importing`` is the first, and the last to go."""
+
 
 def hold_at_fork(lock: LockType | RLock) -> None:
-    """Have every fork of this process wait for ``lock``, which is held for moments only, and free in both then."""
-    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    """Have every fork of this process wait for ``lock``, which is held for moments only, and be free in both then.
+
+    One that is made known later may be held by whoever asks for an earlier one.
+    """
+    _others.append(lock)
+
+
+def _take() -> None:
+    importing.acquire()
+    _held.append(importing)
+    # known by now: whatever was imported meanwhile has added its own, and no hook of its own that would be called
+    # behind this fork though not before it
+    for lock in reversed(_others):
+        lock.acquire()
+        _held.append(lock)
+
+
+def _let_go() -> None:
+    while _held:
+        _held.pop().release()
+
+
+os.register_at_fork(before=_take, after_in_parent=_let_go, after_in_child=_let_go)

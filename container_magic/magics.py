@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from threading import Lock, Thread
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from IPython import get_ipython
@@ -27,7 +27,7 @@ from container_magic.display.text import report_full, report_line
 from container_magic.errors import ContainError, OptionError
 from container_magic.events import Cleared, Displayed, Failed, InputAsked, Output, until_exited
 from container_magic.folding import ReportBuilder
-from container_magic.forks import hold_at_fork
+from container_magic.forks import importing
 from container_magic.line_verbs import VERBS, call_verb, verb_words
 from container_magic.options.completion import at_cursor
 from container_magic.remembered import by_identity
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 STARTER = "container_magic: zygote"
 """Name of the thread that starts what the first cell will need."""
-_importing = Lock()
-hold_at_fork(_importing)  # the lock of a module that the thread imports would stay locked in the child as well
 _USAGE = """Run a cell in a container: %%contain [options], the code below it.
 
 %contain --mem 512M ... sets defaults of the session, %contain alone shows them, %contain VERB runs a verb.
@@ -190,7 +188,7 @@ class ContainMagics(_Defaults, Magics):  # type: ignore[misc]  # made above, fro
 
 def _start_zygote(process: Process) -> None:
     with suppress(Exception):  # the first cell meets the same, and has somebody to tell
-        with _importing:
+        with importing:
             importlib.import_module("container_magic.verbs.run")  # as that cell will
             from container_magic.runtime.client import modules_of, zygote
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from container_magic.cgroups.manager import CgroupManager, Figures, Handover, MemoryUse, Sample
+from container_magic.forks import importing
 
 __all__ = ["CgroupManager", "Figures", "Handover", "MemoryUse", "Sample", "figures_of", "open_manager"]
 
@@ -33,10 +34,11 @@ def open_manager(setup: str, bases: Mapping[str, int], name: str, controllers: t
 
 def figures_of(handover: Handover) -> Figures:
     """Return the figures that another process has handed over."""
-    if handover.version == 1:
-        from container_magic.cgroups.v1_figures import V1Figures
+    with importing:  # by the first run, of whichever thread
+        if handover.version == 1:
+            from container_magic.cgroups.v1_figures import V1Figures
 
-        return V1Figures(handover)
-    from container_magic.cgroups.v2_figures import V2Figures
+            return V1Figures(handover)
+        from container_magic.cgroups.v2_figures import V2Figures
 
-    return V2Figures(handover)
+        return V2Figures(handover)

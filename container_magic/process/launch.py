@@ -12,6 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from container_magic.forks import importing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -114,7 +116,8 @@ def spawn(launcher: Sequence[str] = (), environment: Mapping[str, str] | None = 
         launcher: What to put before the command, as ``systemd-run`` has it.
         environment: Variables for the launcher. No other of the caller's reaches the zygote: tokens live there.
     """
-    import subprocess
+    with importing:  # by the first run, of whichever thread
+        import subprocess
 
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     ours, theirs = _pair()

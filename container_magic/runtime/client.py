@@ -80,16 +80,18 @@ _lock = threading.RLock()
 
 
 _zygotes: OrderedDict[tuple[str, ...], Zygote] = OrderedDict()  # by preloaded modules, the least recently used first
+_parents: list[Zygote] = []
 
 
-def _unlock() -> None:
+def _begin_anew() -> None:
+    """Have none of the parent's, in a child: their locks may be held, and what a thread did there is half done."""
     global _lock
     _lock = threading.RLock()
-    for zygote in _zygotes.values():
-        zygote.pool.forked()
+    _parents.extend(_zygotes.values())  # not to be closed: a number that was let go of may be another file's by now
+    _zygotes.clear()
 
 
-os.register_at_fork(after_in_child=_unlock)  # whoever holds them, for a second perhaps, is not in the child
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def zygote(preload: tuple[str, ...] = (), *, unasked: bool = False) -> Zygote:
@@ -153,13 +155,12 @@ def _forget(preload: tuple[str, ...]) -> None:
         return
     ending.pool.close()
     ending.ends.close()
-    ending.control.close(everywhere=ending.is_own())
-    if ending.is_own():
-        try:
-            ending.process.wait(_STOP_SECONDS)
-        except Exception:  # TimeoutExpired, TimeoutError: each kind of process has its own
-            ending.process.kill()
-            ending.process.wait()
+    ending.control.close()
+    try:
+        ending.process.wait(_STOP_SECONDS)
+    except Exception:  # TimeoutExpired, TimeoutError: each kind of process has its own
+        ending.process.kill()
+        ending.process.wait()
 
 
 def _start(preload: tuple[str, ...], *, once: bool = False) -> Zygote:

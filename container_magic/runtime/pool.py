@@ -198,10 +198,6 @@ class Pool:
         self._waiting.clear()
         self._ending.clear()
 
-    def forked(self) -> None:
-        """Make the lock anew, in a child of the process whose pool this is: whoever held it is not there."""
-        self._lock = threading.Lock()
-
     def close(self) -> None:
         """Let every worker go, and each that is put here later."""
         with self._lock:

@@ -69,12 +69,11 @@ class Requests:
                     (fd,) = array.array("i", fds)
                     self._spare = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
 
-    def close(self, *, everywhere: bool) -> None:
-        """Let the zygote go; ``everywhere``: for the children of this process, too, and with it whoever waits there."""
+    def close(self) -> None:
+        """Let the zygote go, and with it whoever waits there, though a child of this process may have its socket."""
         if self._spare is not None:
             self._spare.close()
             self._spare = None
-        if everywhere:
-            with contextlib.suppress(OSError):
-                self._control.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
         self._control.close()

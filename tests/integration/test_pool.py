@@ -33,6 +33,14 @@ def wait_for(count, seconds=20.0, *, or_more=False):
     return waiting()
 
 
+def _is_open(fd):
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 @pytest.fixture
 def fresh():
     """Begin, and end, without a zygote: nothing waits."""
@@ -385,6 +393,46 @@ class TestDeaths:
 
         with zygote.pool._lock:
             assert child(run)() == 0
+
+    def test_client_that_forks_while_its_threads_run_containers_has_children_that_do_too(self):
+        """From the first import on, at any moment."""
+        source = """
+import faulthandler, os, threading, time
+import container_magic as cm
+over = threading.Event()
+def work(number):
+    while not over.is_set():
+        assert cm.run("pass", pids=50 + number).verdict == "OK"
+threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+for thread in threads:
+    thread.start()
+statuses = []
+for number in range(10):
+    pid = os.fork()
+    if pid == 0:
+        faulthandler.dump_traceback_later(30, exit=True)
+        os._exit(cm.run(f"print({number})").stdout != f"{number}\\n")
+    statuses.append(os.waitpid(pid, 0)[1])
+    time.sleep(0.013 * number)
+over.set()
+print(statuses)
+"""
+        done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=110, check=False)
+
+        assert (done.stdout, done.stderr, done.returncode) == (f"{[0] * 10}\n", "", 0)
+
+    def test_child_of_the_client_closes_nothing_that_it_has_inherited(self, warm, child):
+        """What its parent let go of at that moment has a number that is another file's by now, perhaps."""
+        warm("pass")
+        wait_for(1)
+
+        def run():
+            inherited = [fd for fd in range(256) if _is_open(fd)]
+            assert cm.run("print(1)", **{**DEFAULTS, "warm": 0}).stdout == "1\n"
+            client.shutdown()
+            assert all(map(_is_open, inherited))
+
+        assert child(run)() == 0
 
     def test_child_of_the_client_that_lives_on_keeps_nobody_waiting(self, warm, child):
         """It has the sockets, too: what the client lets go of is told so, and not only left by it."""

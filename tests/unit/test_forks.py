@@ -3,11 +3,12 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
-from container_magic import deferred, magics
-from container_magic.forks import hold_at_fork
+from container_magic import deferred
+from container_magic.forks import hold_at_fork, importing
 from container_magic.runtime import pool
 
 SECONDS = 10
@@ -49,7 +50,7 @@ def hold():
         thread.join()
 
 
-@pytest.mark.parametrize("lock", [deferred._lock, pool._numbering, magics._importing], ids=["class", "spec", "import"])
+@pytest.mark.parametrize("lock", [deferred._lock, pool._numbering, importing], ids=["class", "spec", "import"])
 def test_lock_that_another_thread_holds_is_free_in_a_child(hold, lock):
     """The fork waits for it."""
 
@@ -62,16 +63,30 @@ def test_lock_that_another_thread_holds_is_free_in_a_child(hold, lock):
     take()
 
 
-def test_child_can_let_go_of_a_pool_that_another_thread_takes_from(hold):
-    """Whatever state that is in: nothing in it is the child's."""
-    held = pool.Pool()
-    hold(held._lock)
+def test_lock_that_becomes_known_while_a_fork_waits_is_free_in_the_child():
+    """A thread that imports makes a lock known, and takes it, before the fork may begin."""
+    lock, held, over = threading.Lock(), threading.Event(), threading.Event()
 
-    def close():
-        held.forked()
-        held.close()
+    def work():
+        with importing:
+            held.set()
+            time.sleep(0.2)  # the fork waits by now
+            hold_at_fork(lock)
+            lock.acquire()
+        over.wait(0.2)
+        lock.release()
 
-    assert exit_code_of_child(close) == 0
+    thread = threading.Thread(target=work)
+    thread.start()
+    held.wait()
+
+    def take():
+        with lock:
+            pass
+
+    assert exit_code_of_child(take) == 0
+    thread.join()
+    take()
 
 
 def test_thread_that_forks_keeps_no_lock():
