@@ -417,7 +417,8 @@ for number in range(10):
 over.set()
 print(statuses)
 """
-        done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=110, check=False)
+        words = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source]  # "fork may lead to deadlocks"
+        done = subprocess.run(words, capture_output=True, text=True, timeout=110, check=False)
 
         assert (done.stdout, done.stderr, done.returncode) == (f"{[0] * 10}\n", "", 0)
 

@@ -12,6 +12,8 @@ from container_magic.forks import hold_at_fork, importing
 from container_magic.runtime import pool
 
 SECONDS = 10
+# Python 3.12 says that a fork of a process with threads is dangerous, which is what this is about
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 
 def exit_code_of_child(does):
