@@ -22,7 +22,7 @@ _held: list[LockType | RLock] = []
 def hold_at_fork(lock: LockType | RLock) -> None:
     """Have every fork of this process wait for ``lock``, which is held for moments only, and be free in both then.
 
-    One that is made known later may be held by whoever asks for an earlier one.
+    The latest is taken first: whoever holds a module's lock may ask for that of a module which was imported before.
     """
     _others.append(lock)
 
@@ -30,8 +30,8 @@ def hold_at_fork(lock: LockType | RLock) -> None:
 def _take() -> None:
     importing.acquire()
     _held.append(importing)
-    # known by now: whatever was imported meanwhile has added its own, and no hook of its own that would be called
-    # behind this fork though not before it
+    # looked at only now: what was imported while this waited has added to them. A hook of each module's own would be
+    # called after this fork without having been called before it
     for lock in reversed(_others):
         lock.acquire()
         _held.append(lock)
