@@ -77,8 +77,6 @@ class Zygote:
 
 
 _lock = threading.RLock()
-
-
 _zygotes: OrderedDict[tuple[str, ...], Zygote] = OrderedDict()  # by preloaded modules, the least recently used first
 _parents: list[Zygote] = []
 

@@ -389,6 +389,8 @@ class Run:
         if self._closed:
             return
         self._closed = True
+        if not self._source.is_own():
+            return  # a child leaves it as it is: what it would close or unregister, it shares with its parent
         self._intake.close()
         self._log.finish(keep=False)
         self._leave()

@@ -90,6 +90,10 @@ class Source:
         """
         return self._zygote.ends.take()
 
+    def is_own(self) -> bool:
+        """Whether the run is this process's, and not that of the process which forked this one."""
+        return self._zygote.is_own()
+
     def tend(self) -> None:
         """See to what the next run needs."""
         with contextlib.suppress(ContainError, OSError):

@@ -254,15 +254,14 @@ class Worker:
         """Let the supervisor go: what it has left is ended and removed by it; once more does nothing."""
         self._forget_payload()
         self._forget_parting()
-        if self.zygote.is_own():
-            with contextlib.suppress(OSError):  # a child of this process has the socket as well, and keeps it open
-                self.socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # a child of this process has the socket as well, and keeps it open
+            self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
         self.lost = True
 
     def end(self) -> None:
         """As ``close``, and wait until everything is removed."""
-        if self.socket.fileno() >= 0 and self.zygote.is_own():
+        if self.socket.fileno() >= 0:
             self.socket.setblocking(True)
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)

@@ -16,7 +16,7 @@ from leftovers import children, descendants, made_ahead, waiting, zygote_pid
 
 import container_magic as cm
 from container_magic.cgroups.facts import probe
-from container_magic.events import Exited, Failed, Output, until_exited
+from container_magic.events import Created, Exited, Failed, Output, Started, until_exited
 from container_magic.options import from_keywords
 from container_magic.runtime import client
 from container_magic.runtime.pool import MOST_WAITING, MountWatch, pool_key
@@ -450,13 +450,29 @@ print(statuses)
 
         assert zygote.process.returncode == 0  # by itself, and not killed when seconds had gone
 
-    def test_child_of_the_client_that_leaves_a_run_does_not_end_it(self, fresh, child):
-        """The run is its parent's."""
-        with open_run(request_for("import time; time.sleep(0.5); print(1)", {**DEFAULTS, "warm": 0})) as running:
-            assert child(running.close)() == 0
-            text = b"".join(event.data for event in until_exited(running) if isinstance(event, Output))
+    @pytest.mark.parametrize("when", ["begins", "listens", "ends"])
+    def test_child_of_the_client_that_leaves_a_run_takes_nothing_of_it(self, warm, child, when):
+        """The run is its parent's: what it writes is heard when it is written, and its worker waits for the next."""
+        warm("pass")
+        (created,) = wait_for(1)
+        (zygote,) = client._zygotes.values()
+        # print() writes a line's end by itself
+        source = "import os, time; os.write(1, b'1\\n'); time.sleep(0.5); os.write(1, b'2\\n'); time.sleep(0.5)"
+        heard = {}
+        with open_run(request_for(source, {**DEFAULTS, "warm": 1}, "plain")) as running:
+            if when == "begins":
+                assert child(running.close)() == 0
+            for event in until_exited(running):
+                heard.setdefault(event.data if isinstance(event, Output) else type(event), time.monotonic())
+                if when == "listens" and heard.keys() == {Created, Started, b"1\n"}:
+                    assert child(running.close)() == 0
+            if when == "ends":
+                assert child(running.close)() == 0
 
-        assert text == b"1\n"
+        assert running.container_id == created.container_id  # and no other was begun in its place
+        assert heard[Exited] - heard[b"2\n"] > 0.3
+        assert len(zygote.pool.workers()) == 1
+        assert cm.run("print(3)", **{**DEFAULTS, "warm": 1}).stdout == "3\n"
 
 
 class TestPreload:
