@@ -1,7 +1,8 @@
 """The zygote: one warm, clean, single-threaded interpreter that forks a supervisor for each container.
 
 It was executed with a clean environment in a read-only view of the host and has never seen a secret. A request is
-one message: descriptors by purpose, the plan in a memfd. The end of its control socket is the zygote's own end.
+one message: descriptors by purpose, the plan in a memfd. The end of its control socket is the zygote's own end, and so
+is the client's death: a child that the client has forked may hold the socket's other end open.
 
 One supervisor is forked ahead and waits: the fork, and the page faults that follow it, are over when a request comes.
 The client has the way to it; it takes one request and is replaced, a moment later: whoever has asked has the CPUs
@@ -67,12 +68,13 @@ class Seat:
 
 
 def serve(standing: dict[str, int], supervise: Callable[[Seat], None], greeting: bytes) -> None:
-    """Say ``greeting``, then hand each request to a supervisor until the control socket ends.
+    """Say ``greeting``, then hand each request to a supervisor until the control socket ends or the client is dead.
 
     ``supervise`` runs in the supervisor's process.
     """
     control = socket.socket(fileno=standing["control"])
     os.set_inheritable(control.fileno(), False)
+    client = standing["client"]
     # the kernel reaps the supervisors; each sets the default again before it has children of its own
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -82,7 +84,7 @@ def serve(standing: dict[str, int], supervise: Callable[[Seat], None], greeting:
     spare = _fork_supervisor(control, standing, zygote_pid, supervise)
     control.sendall(greeting)
     waits = _hand_out(control, spare)
-    while True:
+    while client not in select.select([control.fileno(), client], [], [])[0]:
         message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, _MAX_FDS)
         if not message:
             return
@@ -144,6 +146,7 @@ def _fork_supervisor(
 
 def _be_supervisor(seat: Seat, supervise: Callable[[Seat], None]) -> NoReturn:
     status = 1
+    os.close(seat.standing["client"])
     try:
         supervise(seat)
         status = 0

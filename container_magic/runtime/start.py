@@ -157,11 +157,12 @@ def _likely_process(wish: Wish) -> Process:
 
 
 def _send_order(boot: launch.Boot, features: HostFeatures, tree: HostTree, wish: Wish) -> None:
-    """Tell the zygote what it is for, with descriptors of the cgroups' and the state's directories."""
+    """Tell the zygote what it is for, with descriptors of this process, the cgroups and the state's directory."""
     fds: dict[str, int] = {}
     bases = open_bases(features.cgroups.bases)
     try:
         fds.update({f"cg:{key}": fd for key, fd in bases.items()})
+        fds["client"] = os.pidfd_open(os.getpid())
         fds["runtime"] = os.open(wish.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         pattern = make_plan(ContainerSpec(process=_likely_process(wish)), features, tree.lowers, "0" * 64)
         fds["pattern"] = memory_file("pattern", dump_plan(pattern))

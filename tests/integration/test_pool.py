@@ -348,25 +348,39 @@ class TestDeaths:
             assert time.monotonic() < deadline + 10, places
             time.sleep(0.01)
 
-    def test_waiting_containers_end_with_the_client(self):
-        """SIGKILL for the notebook: its pool goes."""
-        code = (
-            "import container_magic as cm, sys, time\nfrom container_magic.runtime import client\n"
-            "cm.run('pass', warm=2, best_effort=True)\nworkers = client.zygote().pool.workers()\n"
-            "while not all(worker.created for worker in workers):\n"
-            "    for worker in workers: worker.settle()\n"
-            "print(*(worker.created.container_id for worker in workers), flush=True)\ntime.sleep(60)"
-        )
+    @pytest.mark.parametrize("child_of_client", [False, True])
+    def test_containers_end_with_the_client(self, child_of_client):
+        """SIGKILL for the notebook: its pool goes, and what runs; that a child of it lives on helps neither."""
+        code = f"""
+import container_magic as cm, os, sys, time
+from container_magic.events import Created
+from container_magic.runtime import client
+cm.run("pass", warm=2, best_effort=True)
+workers = client.zygote().pool.workers()
+while not all(worker.created for worker in workers):
+    for worker in workers: worker.settle()
+running = cm.stream("import time; time.sleep(60)", pids=50, best_effort=True)
+names = [next(event.container_id for event in running if isinstance(event, Created))]
+child = {"os.fork()" if child_of_client else "-1"}
+if not child:
+    time.sleep(60)
+print(child, *names, *(worker.created.container_id for worker in workers), flush=True)
+time.sleep(60)
+"""
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-            ids = process.stdout.readline().split()
+            child, *ids = process.stdout.readline().split()
             process.kill()
 
-        assert len(ids) == 2
+        assert len(ids) == 3
         deadline = time.monotonic() + 10
         places = [Path(runtime_directory()) / name for name in ids]
-        while any(place.exists() for place in places):
-            assert time.monotonic() < deadline, places
-            time.sleep(0.05)
+        try:
+            while any(place.exists() for place in places):
+                assert time.monotonic() < deadline, places
+                time.sleep(0.05)
+        finally:
+            if child_of_client:
+                os.kill(int(child), signal.SIGKILL)
 
     def test_fork_of_the_client_leaves_the_pool_to_the_parent(self, warm):
         """A child that inherited the sockets, and ends, ends no container."""
