@@ -18,6 +18,8 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from container_magic.linux.scheduling import yield_when_woken, yielding
+
 LENGTHS = struct.Struct("=II")
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -27,16 +29,21 @@ FAREWELL_HEADER = b'{"op":"farewell","seq":0}'
 FAREWELL = LENGTHS.pack(len(FAREWELL_HEADER), 0) + FAREWELL_HEADER
 """The last frame of code that has ended well; where it goes to init instead there is none."""
 _PATIENCE_MILLISECONDS = 20
+# no flag of an enum: to join two of those is a way through a dozen functions
+_AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _MAX_ID_CHARACTERS = 200
 _MAX_PROMPT_CHARACTERS = 10_000
 _READ_BYTES = 65536
 
 
-def open_and_close() -> None:
-    """Make a channel and close it: a cell's own then finds the pages written to that this writes to."""
+def rehearse() -> None:
+    """Make a channel and say farewell on it: a cell's own then finds the pages written to that this writes to."""
     near, far = socket.socketpair()
-    far.close()
-    Channel(near.detach())._socket.close()
+    with far, yielding():
+        far.shutdown(socket.SHUT_WR)  # somebody else has to be told
+        channel = Channel(near.detach())
+        channel.say_farewell()
+        channel._socket.close()
 
 
 class Channel:
@@ -80,13 +87,16 @@ class Channel:
     def say_farewell(self) -> None:
         """Say that the code has ended well, and wait to be killed; return when somebody else has to be told.
 
-        A client that has other things to do is not waited for: its clock would count that time.
+        A client that has other things to do is not waited for: its clock would count that time. Nor does this thread,
+        when it is woken to die, take the CPU from who has killed it and makes a report of it: to free an interpreter's
+        memory takes as long as all the rest of a short cell.
         """
         if not self._lock.acquire(blocking=False):
             return  # another thread is in the middle of a frame
         poll = select.poll()
+        yield_when_woken()
         with contextlib.suppress(OSError, KeyboardInterrupt):  # the code has closed it
-            if self._socket.send(FAREWELL, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) == len(FAREWELL):
+            if self._socket.send(FAREWELL, _AT_ONCE) == len(FAREWELL):
                 poll.register(self._socket, select.POLLIN)
                 poll.poll(_PATIENCE_MILLISECONDS)
 

@@ -116,7 +116,8 @@ class Interpreter:
         """Run an empty cell, and with it what every cell writes to."""
         if not _streams:
             _open_streams()
-        filename, module = _prepare_main(self._shell.main_module(), b"1", [""])
+        _is_null(0)
+        filename, module = self._begin(b"1", ())
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._listens = True
         self._shell.touch(filename, module)
@@ -142,8 +143,7 @@ class Interpreter:
         elif not _is_null(0):
             _open_stdin()
         self._channel = self._shell.attach(channel_fd) if channel_fd is not None else None
-        filename, module = _prepare_main(self._shell.main_module(), source, self._process.args)
-        sys.argv = list(self._process.args) or [""]
+        filename, module = self._begin(source, self._process.args)
         if not self._listens:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         code, pid = 1, os.getpid()
@@ -153,6 +153,11 @@ class Interpreter:
                 code = self._live_on(self._channel, code, module)
         finally:
             self._finish(code, pid)
+
+    def _begin(self, source: bytes, args: Sequence[str]) -> tuple[str, types.ModuleType]:
+        """Return the name of ``source`` and the module that it will run in, with the arguments that it will see."""
+        sys.argv = list(args) or [""]
+        return _prepare_main(self._shell.main_module(), source, sys.argv)
 
     def _live_on(self, channel: Channel, code: int, module: types.ModuleType) -> int:
         """Run a session's next cells in the same module, until there is none or the code ends the interpreter."""

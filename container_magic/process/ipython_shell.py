@@ -18,7 +18,7 @@ from IPython.core.profiledir import ProfileDir
 from traitlets import Type, Unicode
 from traitlets.config import Config
 
-from container_magic.process.channel import open_and_close
+from container_magic.process.channel import rehearse
 from container_magic.process.contained_shell import BACKEND, Compiler, Contained, Exit, Hook, Publisher, refuse_nesting
 from container_magic.process.slot import new_slot
 
@@ -63,8 +63,8 @@ class ContainShell(Contained):
         self.execution_count = 1
 
     def touch(self, filename: str, module: types.ModuleType) -> None:
-        """Run an empty cell as one of the user's, and open a channel, for the pages that this writes to."""
-        open_and_close()
+        """Run an empty cell as one of the user's, and say farewell on a channel, for the pages that this writes to."""
+        rehearse()
         self.rehearses = True
         try:
             self.run(b"1", filename, module)

@@ -12,7 +12,7 @@ import types
 import warnings
 from typing import Any
 
-from container_magic.process.channel import Channel, open_and_close
+from container_magic.process.channel import Channel, rehearse
 from container_magic.process.formats import bundle_of, open_figures
 from container_magic.process.slot import set_line
 
@@ -41,9 +41,9 @@ class PlainShell:
         return self._channel
 
     def touch(self, filename: str, module: types.ModuleType) -> None:
-        """Run an empty cell and open a channel, for the pages that this writes to."""
-        open_and_close()
-        self.run(b"1", filename, module)
+        """Run an empty cell, and say farewell on a channel, for the pages that this writes to."""
+        rehearse()
+        self.run(b"pass\n1", filename, module)
 
     def display(
         self,

@@ -17,6 +17,7 @@ import signal
 
 from container_magic.errors import ContainError
 from container_magic.events import Created, Deleted, Exited, Failed, Started, to_dict
+from container_magic.linux.scheduling import yielding
 from container_magic.plan import Plan
 from container_magic.process import handshake
 from container_magic.process.zygote import Seat
@@ -75,9 +76,10 @@ def _live(container: Container, connection: Connection, ahead: Child | None, lin
     """Take one container through its life; return whether it ended by itself, with a client that hears of it."""
     try:
         container.create(ahead)
-        container.start(container.await_start())
-        container.watch()
-        connection.linger(linger_seconds)
+        with yielding():  # its client and its payload run, with nobody's help
+            container.start(container.await_start())
+            container.watch()
+            connection.linger(linger_seconds)
     except ClientGoneError:
         return False
     except ContainError as error:

@@ -120,6 +120,17 @@ class TestStarts:
         assert len(wait_for(MOST_WAITING)) == MOST_WAITING
         assert run("pass", pids=40, warm=2).start == "cold"
 
+    def test_only_the_supervisor_yields_its_cpu(self, warm):
+        """It looks on while client and code run; what it makes is as ever, the containers after its first one too."""
+        warm("pass")
+        (created,) = wait_for(1)
+        (payload,) = children(created.pid)
+        policies = [os.sched_getscheduler(pid) for pid in (created.supervisor_pid, created.pid, payload)]
+        reports = [warm("import os; print(os.sched_getscheduler(0))") for _ in range(2)]
+
+        assert policies == [os.SCHED_BATCH, os.SCHED_OTHER, os.SCHED_OTHER]
+        assert [report.stdout for report in reports] == [f"{os.SCHED_OTHER}\n"] * 2
+
     def test_start_of_a_warm_container_has_no_parts(self, warm):
         """What was done before anybody asked is no part of the start."""
         report = warm("pass")
