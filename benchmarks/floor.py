@@ -4,8 +4,8 @@ A process with the zygote's image forks children ahead. One that waits is told t
 around it, and says when it has; one that is cloned into fresh namespaces runs ``pass`` at once, without root file
 system, cgroup or limits. A third has all that a container has, by as many system calls in a straight line: mounts,
 groups, a process 1, a payload that is confined, figures, removal; a fourth is one of those that waits to be told, is
-killed when it has run, and of which some figures are read. Nothing there is checked, watched, told or kept for the
-next.
+killed when it has run, and of which some figures are read; what memory several of those take, each with a process that
+has made it and waits for its end, is measured, too. Nothing there is checked, watched, told or kept for the next.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from benchmarks.measure import Subject
 from container_magic.cgroups.facts import probe as probe_cgroups
@@ -209,6 +209,10 @@ while wanted := control.recv(16):
     if wanted == b"k":
         control.send(bytes([keep()]))
         continue
+    if wanted == b"s":
+        if os.fork() == 0:
+            os._exit(keep())
+        continue
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if wanted == b"w":
         pid = os.fork()
@@ -228,6 +232,11 @@ while wanted := control.recv(16):
         near.close()
     far.close()
     control.send(bytes([os.waitpid(pid, 0)[1] != 0]))
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
 """
 
 
@@ -263,7 +272,31 @@ def rate_floor(runs: int) -> Iterator[Subject]:
 
 
 @contextlib.contextmanager
+def straight_containers(count: int) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Give a process, and what has ``count`` containers wait below it, each made by a process of its own."""
+    with contextlib.ExitStack() as held, _started() as (pid, control):
+
+        def make() -> None:
+            for _ in range(count):
+                control.send(b"s")
+                end, killed, files = _received(control)
+                held.enter_context(end)
+                for fd in (killed, *files):
+                    held.callback(os.close, fd)
+
+        _timed(control, b"m1")
+        yield pid, make
+        held.close()
+
+
+@contextlib.contextmanager
 def _server() -> Iterator[socket.socket]:
+    with _started() as (_, control):
+        yield control
+
+
+@contextlib.contextmanager
+def _started() -> Iterator[tuple[int, socket.socket]]:
     features = probe()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     os.set_inheritable(theirs.fileno(), True)
@@ -274,7 +307,7 @@ def _server() -> Iterator[socket.socket]:
     pid = os.posix_spawn(sys.executable, words, os.environ)
     theirs.close()
     with ours:
-        yield ours
+        yield pid, ours
     os.waitpid(pid, 0)
 
 

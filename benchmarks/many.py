@@ -12,7 +12,7 @@ from typing import Any
 
 import container_magic as cm
 from benchmarks import peers
-from benchmarks.floor import rate_floor
+from benchmarks.floor import rate_floor, straight_containers
 from benchmarks.measure import Bound, Collector, Group, Measurement, Subject, interleave, seconds_of
 from benchmarks.ours import OPTIONS, OneShot, checked
 from container_magic.events import Started
@@ -27,6 +27,7 @@ _FILL_SECONDS = 30.0
 _WAITING_MEMORY_BYTES = 2e6
 _ZYGOTE_PROCESSES = 4  # itself, the supervisor that it has forked ahead, and the init and payload of that one
 _PSS = "a waiting container: PSS of its processes beyond what is shared"
+_PSS_FLOOR = "floor: that of a container made in a straight line, and who made it"
 _CHARGED = "a waiting container: what its cgroup is charged with"
 _CGROUP_FILES = ("memory.current", "memory.usage_in_bytes")
 
@@ -126,6 +127,7 @@ def memory(rounds: int) -> Group:
     for _ in range(rounds):
         try:
             _add_memory(zygote(), kept)
+            _add_memory_floor(kept)
         except PermissionError:
             notes = ("the memory of processes in containers is not for this user to see",)
     bounds = tuple(Bound(name=name, at_most=_WAITING_MEMORY_BYTES) for name in (_PSS, _CHARGED))
@@ -136,13 +138,20 @@ def _add_memory(host: Zygote, kept: Collector) -> None:
     """Measure with an empty pool, then with a full one."""
     host.pool.empty()
     _wait_until(lambda: len(_tree(host.process.pid)) <= _ZYGOTE_PROCESSES)
-    empty = _pss_bytes(host)
+    empty = _pss_bytes(host.process.pid)
     kept.add("the zygote, and what it has made ahead", empty)
     checked(cm.run("pass", warm=MOST_WAITING, **OPTIONS))
     _wait_until(lambda: _waiting(host) == MOST_WAITING)
     for charged in _charged_bytes(host):
         kept.add(_CHARGED, charged)
-    kept.add(_PSS, (_pss_bytes(host) - empty) / MOST_WAITING)
+    kept.add(_PSS, (_pss_bytes(host.process.pid) - empty) / MOST_WAITING)
+
+
+def _add_memory_floor(kept: Collector) -> None:
+    with straight_containers(MOST_WAITING) as (pid, make):
+        empty = _pss_bytes(pid)
+        make()
+        kept.add(_PSS_FLOOR, (_pss_bytes(pid) - empty) / MOST_WAITING)
 
 
 def _waiting(host: Zygote) -> int:
@@ -168,11 +177,11 @@ def _tree(pid: int) -> list[int]:
     return [pid, *(below for child in children for below in _tree(int(child)))]
 
 
-def _pss_bytes(host: Zygote) -> int:
-    """Return the memory of the zygote and everything below it, each shared page counted once among them."""
+def _pss_bytes(pid: int) -> int:
+    """Return the memory of a process and everything below it, each shared page counted once among them."""
     total = 0
-    for pid in _tree(host.process.pid):
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    for one in _tree(pid):
+        lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
         total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return total
 
