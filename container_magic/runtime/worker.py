@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from container_magic.runtime.plans import Planned
 
 _READ_BYTES = 65536  # below what malloc asks the kernel for, each time anew
+_ZYGOTE_GONE = "ZygoteGoneError"
+"""The kind of failure with which a supervisor removes its container early, and does remove it."""
 _FDS = socket.CMSG_SPACE(32 * array.array("i").itemsize)
 
 
@@ -232,7 +234,7 @@ class Worker:
             self._removing = False
         elif isinstance(event, Failed):
             self.created, self.broken = None, True
-            self.failure = event.message if self._removing else ""
+            self.failure = event.message if self._removing and event.kind != _ZYGOTE_GONE else ""
 
     def leave(self) -> None:
         """Spare the supervisor the figures of a run that was seen off."""

@@ -21,6 +21,7 @@ from container_magic.options import from_keywords
 from container_magic.runtime import client
 from container_magic.runtime.pool import MOST_WAITING, MountWatch, pool_key
 from container_magic.runtime.sweep import runtime_directory
+from container_magic.runtime.worker import Worker
 from container_magic.verbs.run import open_run, request_for
 
 
@@ -318,6 +319,23 @@ class TestDeaths:
         assert b"".join(event.data for event in seen if isinstance(event, Output)) in (b"1", b"1\n")
         assert "supervisor of the container was killed" in next(e.message for e in seen if isinstance(e, Failed))
         assert [event.exit_signal for event in seen if isinstance(event, Exited)] == [signal.SIGKILL]
+
+    def test_death_of_the_zygote_behind_a_run_is_no_news(self, warm, monkeypatch):
+        """The container is removed as ever, only sooner; a warning, here an error, is for what cannot be removed."""
+
+        def leave(worker):
+            monkeypatch.undo()
+            os.kill(zygote_pid(), signal.SIGKILL)
+            time.sleep(0.3)  # the supervisor hears of that before it hears that its run is over
+            worker.leave()
+
+        warm("pass")
+        (created,) = wait_for(1)
+        os.kill(created.pid, signal.SIGSTOP)  # nor does init tell it
+        monkeypatch.setattr(Worker, "leave", leave)
+        reports = [cm.run("pass", **{**DEFAULTS, "warm": 1}) for _ in range(2)]
+
+        assert [(report.verdict, report.start) for report in reports] == [("OK", "warm"), ("OK", "cold")]
 
     def test_word_that_follows_a_start_at_once_is_obeyed(self, warm):
         """The supervisor reads both together, and the code runs already."""
