@@ -116,7 +116,7 @@ class Interpreter:
         """Run an empty cell, and with it what every cell writes to."""
         if not _streams:
             _open_streams()
-        _is_null(0)
+        _is_null(0)  # as every cell asks
         filename, module = self._begin(b"1", ())
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._listens = True
