@@ -20,7 +20,7 @@ from container_magic.cgroups.facts import probe
 from container_magic.events import CodeError, Created, Deleted, Exited, Interrupted, Output, Started
 from container_magic.folding import ReportBuilder, fold
 from container_magic.runtime import client
-from container_magic.runtime.state import CGROUPS
+from container_magic.runtime.state import StateDirectory
 from container_magic.runtime.sweep import runtime_directory
 from container_magic.verbs.run import open_run, request_for
 
@@ -422,20 +422,21 @@ class TestSweep:
     """What a crash left is removed by the next start."""
 
     def _leave(self, processes=0):
+        """Leave what a supervisor does that is killed: all of it is there when its lock is free, for whoever sweeps."""
         container_id = secrets.token_hex(32)
-        state = Path(runtime_directory()) / container_id
-        state.mkdir(mode=0o700)
-        (state / "state.json").write_text(
-            json.dumps({"id": container_id, "status": "running", "supervisor_pid": 4194300})
-        )
+        runtime_fd = os.open(runtime_directory(), os.O_RDONLY | os.O_DIRECTORY)
+        state = StateDirectory(runtime_fd, container_id)
+        state.write({"id": container_id, "status": "running", "supervisor_pid": 4194300})
         sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(processes)]
         groups = {Path(base, f"container_magic-{container_id}"): base for base in probe().bases.values()}
-        (state / CGROUPS).write_text("".join(f"{group}\n" for group in groups))
+        state.write_cgroups([str(group) for group in groups])
         for group, base in groups.items():
             group.mkdir()
             if sleepers and base == probe().bases.get("memory"):
                 for sleeper in sleepers:
                     (group / "cgroup.procs").write_text(str(sleeper.pid))
+        os.close(state.fileno())
+        os.close(runtime_fd)
         return container_id, sleepers
 
     @pytest.mark.root
