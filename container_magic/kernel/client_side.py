@@ -77,6 +77,10 @@ class _Comm(msgspec.Struct, frozen=True, kw_only=True):
     comm_id: str = ""
 
 
+class _Shutdown(msgspec.Struct, frozen=True, kw_only=True):
+    restart: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a client has asked: its frames, and what of its header counts."""
@@ -113,6 +117,14 @@ class Request:
             return msgspec.json.decode(self.frames.content, type=_Comm).comm_id
         except msgspec.MsgspecError:
             return ""
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the shutdown that it asks for is for a new start."""
+        try:
+            return msgspec.json.decode(self.frames.content, type=_Shutdown).restart
+        except msgspec.MsgspecError:
+            return False
 
     def _asked(self) -> _Execute:
         try:

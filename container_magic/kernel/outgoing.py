@@ -65,6 +65,10 @@ class Outgoing:
             self._unanswered.discard(oldest)
             self._open_to_questions.discard(oldest)
 
+    def awaits_reply(self, request: Request) -> bool:
+        """Whether nothing has answered a request that was taken note of."""
+        return request.name in self._unanswered
+
     def due_seconds(self) -> float:
         """Return when ``send_due`` has something to send, by the monotonic clock; infinite: not before more comes."""
         now = time.monotonic()

@@ -39,6 +39,7 @@ _AT_ONCE = 64
 _MOST_EARLY = 1000
 """Requests to control that wait for a kernel that starts; those to the other channels wait in ZeroMQ."""
 _SHUTDOWN_SECONDS = 0.8
+"""What a kernel has that was asked to end, busy or not; a manager sends SIGTERM after 2.5 s."""
 _WELCOME_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 0.05
 _MOST_LAST_WORDS_SECONDS = 1.0
@@ -101,6 +102,7 @@ class _Relay:
         self._meter = Meter(time.monotonic())
         self._held: deque[Request] = deque()
         self._early: deque[Request] = deque(maxlen=_MOST_EARLY)
+        self._shutdown_asked: deque[Request] = deque(maxlen=_MOST_EARLY)
         self._escapes = EscapeFilter()
         self._usage_asked: deque[Request] = deque()
         self._kill_at = self._probe_at = self._give_up_at = float("inf")
@@ -139,6 +141,9 @@ class _Relay:
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
         self._outgoing.send_due()
+        if now >= self._kill_at:
+            self._kill_at = float("inf")
+            self._run.kill()
         if now >= self._give_up_at:
             self._give_up_at = float("inf")
             self._complain_once("the kernel broke its connection; a message may be lost")
@@ -231,13 +236,22 @@ class _Relay:
             self._run.interrupt()
 
     def _shut_down(self, request: Request) -> None:
-        self._shutdown = True
-        if self._ready:
+        if self._ready and not self._shutdown:
             self._kill_at = time.monotonic() + _SHUTDOWN_SECONDS
+        self._shutdown = True
+        self._shutdown_asked.append(request)
+        if self._ready:
             self._send_in(request)
         else:
-            self._answer(request, "shutdown_reply", {"status": "ok", "restart": False})
             self._run.kill()
+
+    def _answer_shutdown(self) -> None:
+        """Answer in the place of a kernel that was killed before it could, or whose answer was lost with it."""
+        for request in self._shutdown_asked:
+            if self._outgoing.awaits_reply(request):
+                content: dict[str, object] = {"status": "ok", "restart": request.restarts}
+                self._client.publish(self._client.message("shutdown_reply", content), request)
+                self._answer(request, "shutdown_reply", content)
 
     def _take_signals(self) -> None:
         for number in os.read(self._outside.signals, 64):
@@ -395,6 +409,7 @@ class _Relay:
         report = self._cells.last_report()
         self._take_last_words()
         if self._shutdown:
+            self._answer_shutdown()
             self._status = 0
             return
         content = error_content(report)

@@ -6,6 +6,7 @@ order: JSON with a key and with words for ipykernel's command line.
 
 from __future__ import annotations
 
+import atexit
 import json
 import mmap
 import os
@@ -30,6 +31,16 @@ class IPKernelApp(kernelapp.IPKernelApp):  # its options are called by the name 
         """Make the socket that is published on; beyond this many messages ZeroMQ drops what is sent."""
         context.setsockopt(zmq.SNDHWM, _MOST_PUBLISHED)
         super().init_iopub(context)  # type: ignore[no-untyped-call]
+
+    def finish_control(self) -> None:
+        """Wait until the thread of the control channel is done with its last request.
+
+        As an exit handler it comes before ipykernel's, which end the thread that publishes: a flush behind the reply to
+        a shutdown would wait 10 s for that.
+        """
+        if self.control_thread.is_alive():  # in a fork it is not
+            self.control_thread.stop()
+            self.control_thread.join()
 
 
 class KernelShell:
@@ -61,6 +72,7 @@ class KernelShell:
         app.initialize(["-f", _write_connection_file(order["key"]), *order["arguments"]])
         for channel in PORTS:  # the relay is another user where ids are mapped, and nobody else is inside
             os.chmod(f"{_DIRECTORY}/{socket_name(channel)}", 0o777)
+        atexit.register(app.finish_control)
         refuse_nesting(app.shell)
         self._channel.say_begun()
         app.start()

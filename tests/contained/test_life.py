@@ -128,6 +128,54 @@ def test_shutdown_of_an_idle_kernel_needs_no_force(start):
     assert time.monotonic() - begun < 2  # without load it is some tenths of a second; the manager waits 2.5 s
 
 
+SLOW_FLUSH = """
+import sys, threading, time
+flush = sys.stdout.flush
+def slow():
+    if threading.current_thread().name == 'Control':
+        time.sleep(0.2)
+    flush()
+    if threading.current_thread().name == 'Control':
+        open('/out/flushed', 'w').close()
+sys.stdout.flush = slow
+"""
+
+
+def test_shutdown_waits_for_no_flush_that_nobody_makes(start, tmp_path):
+    """The thread of the control channel flushes behind its reply: what it waits for is there until it has."""
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    kernel = start(*LIMITS, "-v", f"{out}:/out")
+    kernel.run(SLOW_FLUSH)
+    kernel.ask("shutdown_request", {"restart": False}, channel="control")
+    assert kernel.manager.provisioner.process.wait(10) == 0
+    assert (out / "flushed").exists()
+
+
+DEAF_FOR_EVER = """
+print('looping', flush=True)
+while True:
+    try:
+        time.sleep(0.01)
+    except BaseException:
+        pass
+"""
+HOLDS_THE_LOCK = "import ctypes\nprint('looping', flush=True)\nctypes.PyDLL(None).sleep(60)"
+
+
+@pytest.mark.parametrize("code", ["import time\n" + DEAF_FOR_EVER, HOLDS_THE_LOCK], ids=["deaf", "holds-the-lock"])
+def test_shutdown_of_a_busy_kernel_needs_no_force(start, code):
+    """It is answered, even when nothing inside can; the launcher ends by itself with 0, unsignalled."""
+    kernel = start()
+    process = kernel.manager.provisioner.process
+    kernel.collect(kernel.send(code), until="looping")
+    time.sleep(0.2)
+    reply = kernel.ask("shutdown_request", {"restart": True}, channel="control")
+    assert (reply["status"], reply["restart"]) == ("ok", True)
+    assert process.wait(10) == 0
+
+
 def test_shutdown_while_a_cell_ignores_everything(start):
     """The manager gets it down by signals, and nothing is left."""
     kernel = start()
