@@ -205,6 +205,12 @@ class ClientSide:
         """Answer a request, or ask whoever has made it."""
         self._send(channel or request.channel, request.frames.identities, message, request.frames.header)
 
+    def answer(self, request: Request, msg_type: str, content: dict[str, object]) -> None:
+        """Answer in the kernel's place, with the statuses that a kernel has around its replies."""
+        self.publish_status("busy", request)
+        self.reply(request, self.message(msg_type, content))
+        self.publish_status("idle", request)
+
     def publish(self, message: Message, parent: Request | None) -> None:
         """Send to all that listen; ``parent`` is the request that it belongs to."""
         topic = f"kernel.{self._session}.{message.msg_type}".encode()

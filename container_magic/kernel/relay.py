@@ -24,6 +24,7 @@ from container_magic.kernel.figures import Meter, cell_metadata
 from container_magic.kernel.kernel_side import CHANNELS, KernelChannel, KernelSide
 from container_magic.kernel.message import Message
 from container_magic.kernel.outgoing import Outgoing
+from container_magic.kernel.shutdown import Shutdown
 from container_magic.kernel.wire import Frames, WireError
 from container_magic.report import RunReport
 from container_magic.runtime.request import RunRequest
@@ -38,8 +39,6 @@ _AT_ONCE = 64
 """Messages of one socket that are handled before another is looked at."""
 _MOST_EARLY = 1000
 """Requests to control that wait for a kernel that starts; those to the other channels wait in ZeroMQ."""
-_SHUTDOWN_SECONDS = 0.8
-"""What a kernel has that was asked to end, busy or not; a manager sends SIGTERM after 2.5 s."""
 _WELCOME_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 0.05
 _MOST_LAST_WORDS_SECONDS = 1.0
@@ -92,20 +91,20 @@ class _Relay:
         self._key = key
         self._cells = cells
         self._outgoing = Outgoing(client, options, cells.keep_reply, cells.keep_idle)
+        self._shutdown = Shutdown(client, self._outgoing)
         self._report = options.report
         self._allows_comms = options.allow_widgets
         self._outside = outside
         self._context = context
         self._kernel: KernelSide | None = None
-        self._welcomed = self._counts = self._ready = self._shutdown = self._complained = False
+        self._welcomed = self._counts = self._ready = self._complained = False
         self._created: Created | None = None
         self._meter = Meter(time.monotonic())
         self._held: deque[Request] = deque()
         self._early: deque[Request] = deque(maxlen=_MOST_EARLY)
-        self._shutdown_asked: deque[Request] = deque(maxlen=_MOST_EARLY)
         self._escapes = EscapeFilter()
         self._usage_asked: deque[Request] = deque()
-        self._kill_at = self._probe_at = self._give_up_at = float("inf")
+        self._probe_at = self._give_up_at = float("inf")
         self._status: int | None = None
         self._poller = zmq.Poller()
         self._handlers: dict[zmq.Socket[bytes] | int, Callable[[], None]] = {}
@@ -135,14 +134,14 @@ class _Relay:
         self._poller.register(source, zmq.POLLIN)
 
     def _timeout_milliseconds(self) -> int | None:
-        due = min(self._kill_at, self._probe_at, self._give_up_at, self._outgoing.due_seconds())
+        due = min(self._shutdown.kill_at, self._probe_at, self._give_up_at, self._outgoing.due_seconds())
         return None if due == float("inf") else max(0, int((due - time.monotonic()) * 1000) + 1)
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
         self._outgoing.send_due()
-        if now >= self._kill_at:
-            self._kill_at = float("inf")
+        if now >= self._shutdown.kill_at:
+            self._shutdown.kill_at = float("inf")
             self._run.kill()
         if now >= self._give_up_at:
             self._give_up_at = float("inf")
@@ -206,7 +205,7 @@ class _Relay:
         """Reply to the cells behind one that failed as ipykernel does: they do not run."""
         for request in [request for request in self._held if request.is_cell]:
             self._held.remove(request)
-            self._answer(request, "execute_reply", {"status": "aborted"})
+            self._client.answer(request, "execute_reply", {"status": "aborted"})
 
     def _ask_control(self, request: Request) -> None:
         self._outgoing.remember(request)
@@ -225,33 +224,16 @@ class _Relay:
         else:
             self._send_in(request)
 
-    def _answer(self, request: Request, msg_type: str, content: dict[str, object]) -> None:
-        """Answer in the kernel's place, with the statuses that a kernel has around its replies."""
-        self._client.publish_status("busy", request)
-        self._client.reply(request, self._client.message(msg_type, content))
-        self._client.publish_status("idle", request)
-
     def _interrupt(self) -> None:
         if self._ready:
             self._run.interrupt()
 
     def _shut_down(self, request: Request) -> None:
-        if self._ready and not self._shutdown:
-            self._kill_at = time.monotonic() + _SHUTDOWN_SECONDS
-        self._shutdown = True
-        self._shutdown_asked.append(request)
+        self._shutdown.ask(request)
         if self._ready:
             self._send_in(request)
         else:
             self._run.kill()
-
-    def _answer_shutdown(self) -> None:
-        """Answer in the place of a kernel that was killed before it could, or whose answer was lost with it."""
-        for request in self._shutdown_asked:
-            if self._outgoing.awaits_reply(request):
-                content: dict[str, object] = {"status": "ok", "restart": request.restarts}
-                self._client.publish(self._client.message("shutdown_reply", content), request)
-                self._answer(request, "shutdown_reply", content)
 
     def _take_signals(self) -> None:
         for number in os.read(self._outside.signals, 64):
@@ -262,7 +244,7 @@ class _Relay:
 
     def _lose_parent(self) -> None:
         """Nobody wants this kernel any more."""
-        self._shutdown = True
+        self._shutdown.wanted = True
         self._status = 0
 
     # What the container says.
@@ -323,7 +305,7 @@ class _Relay:
 
     def _take_break(self) -> None:
         """Go on when what is inside has broken its connection and lives: a reply that is lost stops no other cell."""
-        if self._kernel is not None and self._kernel.mend() and not self._shutdown:
+        if self._kernel is not None and self._kernel.mend() and not self._shutdown.wanted:
             self._give_up_at = time.monotonic() + _BREAK_SECONDS
 
     def _get_ready(self) -> None:
@@ -348,7 +330,7 @@ class _Relay:
         while self._usage_asked and self._created is not None:
             created = self._created
             content = self._meter.content(sample, created.limits, created.pid, time.monotonic())
-            self._answer(self._usage_asked.popleft(), "usage_reply", content)
+            self._client.answer(self._usage_asked.popleft(), "usage_reply", content)
 
     # What the kernel says.
 
@@ -408,8 +390,8 @@ class _Relay:
         """Let go what was said last, then say why there will be no more."""
         report = self._cells.last_report()
         self._take_last_words()
-        if self._shutdown:
-            self._answer_shutdown()
+        if self._shutdown.wanted:
+            self._shutdown.answer()
             self._status = 0
             return
         content = error_content(report)
