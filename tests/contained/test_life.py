@@ -176,10 +176,19 @@ def test_shutdown_of_a_busy_kernel_needs_no_force(start, code):
     assert process.wait(10) == 0
 
 
-def test_shutdown_while_a_cell_ignores_everything(start):
-    """The manager gets it down by signals, and nothing is left."""
+@pytest.mark.parametrize("seconds", [0, 0.2, 0.4])
+def test_shutdown_of_a_kernel_that_starts_is_answered(tmp_path, seconds):
+    """By the relay: there is nothing inside yet that could; what has begun is ended."""
+    with running(tmp_path / "log", ready=False) as kernel:
+        time.sleep(seconds)
+        reply = kernel.ask("shutdown_request", {"restart": True}, channel="control")
+        assert (reply["status"], reply["restart"]) == ("ok", True)
+        assert kernel.manager.provisioner.process.wait(10) == 0
+
+
+def test_manager_shuts_down_a_kernel_whose_cell_ignores_everything(start):
+    """As a front end does it: the manager interrupts, asks, and finds it gone."""
     kernel = start()
-    kernel.manager.shutdown_wait_time = 2
     kernel.collect(kernel.send("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + DEAF), until="loop")
     kernel.manager.shutdown_kernel()
     assert not kernel.manager.is_alive()
