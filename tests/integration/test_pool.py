@@ -232,6 +232,30 @@ class TestVolumes:
         assert (report.verdict, report.stdout, report.start) == ("OK", "second\n", "cold")
         assert report.container_id != waiting_now.container_id
 
+    @pytest.mark.parametrize(("code", "exit_code"), [("print(1)", 0), ("print(1)\nraise SystemExit(3)", 3)])
+    def test_source_that_goes_before_the_supervisor_hears_of_the_run_takes_nothing_from_it(
+        self, warm, tmp_path, code, exit_code
+    ):
+        """The client starts the code by itself; whoever has its output may clean up behind it."""
+        source = tmp_path / "data"
+        source.mkdir()
+        warm("pass", volume=f"{source}:/d")
+        (created,) = wait_for(1)
+        os.kill(created.supervisor_pid, signal.SIGSTOP)
+        events = []
+        for event in cm.stream(code, **{**DEFAULTS, "warm": 1}, volume=f"{source}:/d"):
+            events.append(event)
+            if isinstance(event, Output) and source.exists():
+                source.rmdir()
+                os.kill(created.supervisor_pid, signal.SIGCONT)
+        (zygote,) = client._zygotes.values()
+        while zygote.pool.workers():  # the next one has no source; that is no news, and here a warning is an error
+            assert waiting() == []
+
+        assert [event.exit_code for event in events if isinstance(event, Exited)] == [exit_code]
+        assert not [event for event in events if isinstance(event, Failed)]
+        assert created.container_id == next(e.container_id for e in events if isinstance(e, Created))
+
     def test_file_that_was_replaced_is_seen(self, warm, tmp_path):
         """As editors save: another file is renamed to the name."""
         source = tmp_path / "x"
