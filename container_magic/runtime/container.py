@@ -200,7 +200,7 @@ class Container:
             StateError: What a volume shows was removed since the container was made.
             InternalError: The container is dead.
         """
-        # a client that has started the code itself has looked; by now it may have its result, and be done with the source
+        # a client that has started the code itself has looked; by now it may be done with the result, and the source
         if order.begun is None and any_removed(self._trees.fds):
             raise StateError("the source of a volume was removed after the container was created")
         if self._layers is not None:
