@@ -21,6 +21,7 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+from container_magic.process import sigint
 from container_magic.process.channel import Channel
 from container_magic.process.slot import exit_code_of, leave_error, set_line
 from container_magic.rootfs.marker import HINT, NO_NESTING
@@ -121,20 +122,29 @@ class Contained(InteractiveShell):
         if self.channel is not None and not self.channel.show(data, metadata, **how):
             print(data.get("text/plain", ""))  # noqa: T201
 
+    async def run_ast_nodes(self, *arguments: Any, **keywords: Any) -> bool:
+        """Run a cell's statements; Ctrl-C means them, and what shows figures behind them, and not IPython between."""
+        try:
+            return bool(await super().run_ast_nodes(*arguments, **keywords))
+        finally:
+            sigint.let_in()
+
     async def run_code(self, code_obj: types.CodeType, result: Any = None, *, async_: bool = False) -> bool:
         """Run one statement; unlike IPython's own it leaves ``SystemExit`` to its caller."""
         set_line(self.slot, next((line for _, _, line in code_obj.co_lines() if line), 0))
-        try:
-            if async_:
-                await eval(code_obj, self.user_global_ns, self.user_ns)
-            else:
-                exec(code_obj, self.user_global_ns, self.user_ns)
-        except BaseException as error:
-            if result is not None:
-                result.error_in_exec = error
-            self._show_error(error)
-            return True
-        return False
+        with sigint.put_off_behind():
+            try:
+                sigint.let_in()
+                if async_:
+                    await eval(code_obj, self.user_global_ns, self.user_ns)
+                else:
+                    exec(code_obj, self.user_global_ns, self.user_ns)
+            except BaseException as error:
+                if result is not None:
+                    result.error_in_exec = error
+                self._show_error(error)
+                return True
+            return False
 
     def _show_error(self, error: BaseException) -> None:
         error.__traceback__ = trace = _foreign(error.__traceback__)

@@ -21,6 +21,7 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from container_magic.process import sigint
 from container_magic.process.init import FAREWELLS
 from container_magic.process.shells import EXCHANGE, IPYTHON_SHELL, KERNEL_SHELL, LIVE_SHELL, PLAIN_SHELL
 from container_magic.process.slot import exit_code_of, leave_error, set_leaving, set_line
@@ -66,7 +67,9 @@ class _Script:
         self.run(b"1", filename, module)
 
     def run(self, source: bytes, filename: str, module: types.ModuleType) -> int:
-        exec(compile(source, filename, "exec", dont_inherit=True), module.__dict__)
+        code = compile(source, filename, "exec", dont_inherit=True)
+        sigint.let_in()
+        exec(code, module.__dict__)
         return 0
 
 
@@ -94,7 +97,6 @@ class Interpreter:
         self._exchange = _own(EXCHANGE)
         self._channel: Channel | None = None
         self._stopped = self._tells_client = False
-        self._listens = False  # to SIGINT
 
     def prepare(self, *, touched: str = "") -> None:
         """Do what needs no code: forget this package, and touch, while nobody waits, what every cell will write to.
@@ -108,7 +110,6 @@ class Interpreter:
         _reseed()
         if self._process.shell != touched:
             self.touch()
-        self._listens = True
         set_line(self._slot, 0)
         forget_ourselves()
 
@@ -118,8 +119,7 @@ class Interpreter:
             _open_streams()
         _is_null(0)  # as every cell asks
         filename, module = self._begin(b"1", ())
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._listens = True
+        sigint.put_off()
         self._shell.touch(filename, module)
 
     def run_cell(
@@ -144,13 +144,13 @@ class Interpreter:
             _open_stdin()
         self._channel = self._shell.attach(channel_fd) if channel_fd is not None else None
         filename, module = self._begin(source, self._process.args)
-        if not self._listens:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         code, pid = 1, os.getpid()
         try:
-            code = self._execute(source, filename, module, variables_fd)
             if self._process.session and self._process.shell != "kernel" and self._channel is not None:
+                code = self._execute_and_listen_no_more(source, filename, module, variables_fd)
                 code = self._live_on(self._channel, code, module)
+            else:
+                code = self._execute(source, filename, module, variables_fd)
         finally:
             self._finish(code, pid)
 
@@ -163,8 +163,6 @@ class Interpreter:
         """Run a session's next cells in the same module, until there is none or the code ends the interpreter."""
         number, was_interrupted = 1, False
         while not self._stopped:
-            # Ctrl-C means a cell: one that comes between two cells means none
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             was_interrupted = was_interrupted or code == _INTERRUPTED
             if was_interrupted and _malloc_trim is not None:
                 # perhaps for its memory: what it frees shall be seen, and malloc keeps what lies below its last piece
@@ -176,21 +174,24 @@ class Interpreter:
             number += 1
             filename = f"<cell {number}>"
             _remember(source, filename)
-            code = self._execute_next(channel, source, filename, module, variables_fd)
+            sigint.put_off()  # one that has come between two cells means none
+            channel.say_begun()
+            code = self._execute_and_listen_no_more(source, filename, module, variables_fd)
         return code
 
-    def _execute_next(
-        self, channel: Channel, source: bytes, filename: str, module: types.ModuleType, variables_fd: int | None
+    def _execute_and_listen_no_more(
+        self, source: bytes, filename: str, module: types.ModuleType, variables_fd: int | None
     ) -> int:
+        """Run a session's cell; a Ctrl-C that comes when it is all but over ends it, and not the session."""
         try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            channel.say_begun()
+            code = self._execute(source, filename, module, variables_fd)
+            sigint.put_off()
         except KeyboardInterrupt as error:
-            if variables_fd is not None:
-                os.close(variables_fd)
+            sigint.put_off()
+            error.__traceback__ = _own_frames(error, filename)
             leave_error(self._slot, *_describe(error))
             return exit_code_of(error)
-        return self._execute(source, filename, module, variables_fd)
+        return code
 
     def _execute(self, source: bytes, filename: str, module: types.ModuleType, variables_fd: int | None) -> int:
         try:
@@ -221,6 +222,7 @@ class Interpreter:
         ``pid`` is the payload's: a fork of it may come here, too.
         """
         try:
+            sigint.let_in(kept=False)
             # not imported here: its fork handler would cost every fork of the zygote half a millisecond
             if "threading" in sys.modules:
                 sys.modules["threading"]._shutdown()

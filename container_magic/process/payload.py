@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from container_magic.linux import capabilities, syscalls
 from container_magic.linux import constants as c
-from container_magic.process import handshake
+from container_magic.process import handshake, sigint
 from container_magic.process.confine import confine, join, limit_code, rehearse
 from container_magic.process.inheritance import Inheritance, fail, keep_only
 from container_magic.process.interpreter import Interpreter, rehearse_forgetting
@@ -67,6 +67,7 @@ def live(own: Inheritance, word: socket.socket) -> NoReturn:
         step = "interpreter"
         if cell is not None and not _opens_nothing(process):
             cell.prepare()
+        sigint.put_off()  # what comes behind the order means the code
         most_fds = _START_FDS + 2 * (process.shell != "script")
         start.send(handshake.READY)
         step = "code"
@@ -176,8 +177,9 @@ def _run(process: Process, code_fd: int, error_slot: mmap.mmap) -> NoReturn:
 
 def _execute(args: Sequence[str], error_slot: mmap.mmap) -> NoReturn:
     """Execute ``args``; one that is not there ends with 127, one that cannot be executed with 126 (Docker's)."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)  # CPython and the zygote ignore them; a program expects the default
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # CPython ignores them; a program expects the default
+    sigint.let_in_for_program()
     try:
         os.execvp(args[0], list(args))
     except (OSError, ValueError) as error:

@@ -12,6 +12,7 @@ import types
 import warnings
 from typing import Any
 
+from container_magic.process import sigint
 from container_magic.process.channel import Channel, rehearse
 from container_magic.process.formats import bundle_of, open_figures
 from container_magic.process.slot import set_line
@@ -79,6 +80,7 @@ class PlainShell:
             warnings.simplefilter("ignore")  # they come when the statement is compiled
             # whole: what is wrong anywhere is said before anything runs
             flags = compile(tree, filename, "exec", dont_inherit=True).co_flags & _FUTURES
+        sigint.let_in()
         try:
             self._run_statements(tree, _last_expression(source, tree), flags, filename, module.__dict__)
         finally:

@@ -60,7 +60,8 @@ class Run:
         self.session_usage: Usage | None = None
         self._hears = True
         """Whether an interrupt meets the code: before, it would be lost."""
-        self._interrupt_waits = self._begun_said = False
+        self._kept_interrupts: list[None] = []
+        self._begun_said = False
         self._interrupts = 0
         self._idle_seconds: float | None = None
         self._on_idle: Callable[[], None] | None = None
@@ -147,7 +148,8 @@ class Run:
         self._started = self._exited = self._alive = False
         self._interrupts = 0
         # between two cells the interpreter ignores Ctrl-C; a kernel looks after that itself
-        self._hears, self._interrupt_waits = request.spec.process.shell == "kernel", False
+        self._hears = request.spec.process.shell == "kernel"
+        self._kept_interrupts.clear()
         self._log = OutputLog()
         self._idle_seconds = self._on_idle = None
         self._events = deque(event for event in self._events if not isinstance(event, Sampled))  # of no cell
@@ -187,10 +189,15 @@ class Run:
 
     def interrupt(self) -> None:
         """Send SIGINT to the code; what does not end within two seconds is killed."""
-        if self._hears:
-            self._worker.command("interrupt")
-        else:
-            self._interrupt_waits = True
+        self._kept_interrupts.append(None)
+        self._pass_interrupts_on()
+
+    def _pass_interrupts_on(self) -> None:
+        """Send each that was kept, once, whichever threads do this at the same time."""
+        while self._hears and self._kept_interrupts:
+            with contextlib.suppress(IndexError):
+                self._kept_interrupts.pop()
+                self._worker.command("interrupt")
 
     @property
     def begun(self) -> bool:
@@ -207,10 +214,8 @@ class Run:
 
     def _hear_begun(self) -> None:
         self._begun_said = True
-        if not self._hears:
-            self._hears = True
-            if self._interrupt_waits:
-                self.interrupt()
+        self._hears = True
+        self._pass_interrupts_on()
 
     def kill(self) -> None:
         """End the container now."""
