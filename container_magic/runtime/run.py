@@ -332,10 +332,10 @@ class Run:
         self._begin(has_begun)
 
     def _take(self, event: Event) -> None:
+        if self._finished:
+            return  # of the next run's container
         self._note_end(event)
         if isinstance(event, Created):
-            if self._created is not None:
-                return  # the next run's container
             plan = self.plan
             event = replace(event, limits=plan.limits, downgrades=(*plan.downgrades, *event.downgrades))
             self._created = event

@@ -16,7 +16,7 @@ from leftovers import children, descendants, made_ahead, waiting, zygote_pid
 
 import container_magic as cm
 from container_magic.cgroups.facts import probe
-from container_magic.events import Created, Exited, Failed, Output, Started, until_exited
+from container_magic.events import Created, Deleted, Exited, Failed, Output, Started, until_exited
 from container_magic.options import from_keywords
 from container_magic.runtime import client
 from container_magic.runtime.pool import MOST_WAITING, MountWatch, pool_key
@@ -255,6 +255,20 @@ class TestVolumes:
         assert [event.exit_code for event in events if isinstance(event, Exited)] == [exit_code]
         assert not [event for event in events if isinstance(event, Failed)]
         assert created.container_id == next(e.container_id for e in events if isinstance(e, Created))
+
+    def test_what_fails_with_the_next_container_is_nothing_of_a_run_that_is_read_late(self, warm, tmp_path):
+        """The end of the one and the failure of the next come in one message."""
+        source = tmp_path / "data"
+        source.mkdir()
+        warm("pass", volume=f"{source}:/d")
+        seen = []
+        for event in cm.stream("print(1)", **{**DEFAULTS, "warm": 1}, volume=f"{source}:/d"):
+            seen.append(event)
+            if isinstance(event, Exited):
+                source.rmdir()
+                time.sleep(0.5)  # the supervisor has told of the removal and gone on
+
+        assert [type(event) for event in seen if isinstance(event, (Created, Deleted, Failed))] == [Created, Deleted]
 
     def test_file_that_was_replaced_is_seen(self, warm, tmp_path):
         """As editors save: another file is renamed to the name."""
