@@ -12,6 +12,8 @@ from container_magic.events import MemoryHigh, Started
 MB = 1 << 20
 OPTIONS = {"mem": "256M", "mem_high": "120M", "timeout": "60s"}
 GROW = "while True:\n    held.append({})"
+GROW_SLOWLY = f"import time\n{GROW}\n    time.sleep(0.001)"
+"""A supervisor that has to wait for a CPU comes in time; that a tight loop is met, too, one test shows."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +44,12 @@ def test_cell_that_begins_above_the_mark_runs_and_is_interrupted_when_it_grows(s
     """What is held already interrupts nobody; half of what is left up to the limit does, cell after cell."""
     work = session()
     work.run("held = []")
-    work.run(GROW.format("bytearray(1 << 20)"))
+    work.run(GROW_SLOWLY.format("bytearray(1 << 20)"))
     quiet = work.run("import time\ntime.sleep(0.3)\nprint('ran')")
-    first = work.run(GROW.format("bytearray(1 << 20)"))
-    second = work.run(GROW.format("bytearray(1 << 18)"))
+    first = work.run(GROW_SLOWLY.format("bytearray(1 << 20)"))
+    second = work.run(GROW_SLOWLY.format("bytearray(1 << 18)"))
     freed = work.run("del held\nprint('ran')")
-    again = work.run("held = []\n" + GROW.format("bytearray(1 << 18)"))  # slowly: it is looked at now and then
+    again = work.run("held = []\n" + GROW_SLOWLY.format("bytearray(1 << 18)"))  # by looks now and then
 
     assert (quiet.verdict, quiet.stdout, quiet.memory_high) == ("OK", "ran\n", None)
     assert [cell.verdict for cell in (first, second)] == ["INTERRUPTED"] * 2
@@ -120,7 +122,7 @@ def test_who_has_read_big_files_is_still_interrupted(session, tmp_path):
         file.truncate(400 * MB)
     work = session(volume=f"{tmp_path}:/data:ro")
     read = work.run("held = []\nwith open('/data/big', 'rb') as file:\n    while file.read(1 << 20): pass")
-    stopped = work.run(GROW.format("bytearray(1 << 18)"))
+    stopped = work.run(GROW_SLOWLY.format("bytearray(1 << 18)"))
 
     assert (read.verdict, read.memory_high) == ("OK", None)
     assert (stopped.verdict, stopped.oom_killed) == ("INTERRUPTED", False)

@@ -186,8 +186,9 @@ def test_supervisor_that_was_killed_between_cells_is_noticed(session):
 def test_output_between_cells_comes_with_the_next(session):
     """A thread that goes on writing is heard at the next cell."""
     work = session()
-    work.run("import threading\nt = threading.Timer(0.2, lambda: print('late'))\nt.start()")
-    time.sleep(0.6)
+    work.run("import threading, time\nlate = lambda: (time.sleep(1), print('late'))\nt = threading.Thread(target=late)")
+    work.run("t.start()")
+    time.sleep(1.5)
     report = work.run("t.join()\nprint('now')")
 
     assert report.stdout.splitlines() == ["late", "now"]
