@@ -10,6 +10,7 @@ import contextlib
 import gc
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -101,7 +102,15 @@ def _dispatch(words: Sequence[str]) -> int:
         return _completion(words)
     if words[0] not in VERBS:
         raise OptionError(_unknown_verb(words[0]))
+    if words[0] != "run":
+        _hear_interrupts()
     return VERBS[words[0]].main(words[1:])
+
+
+def _hear_interrupts() -> None:
+    """Have Ctrl-C raise from here on, where there is something to put in order; before it ends this process."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _completion(words: Sequence[str]) -> int:
@@ -281,6 +290,7 @@ def _stream(request: RunRequest, screen: Screen | None, *, quiet: bool) -> RunRe
     from container_magic.verbs.run import open_run
 
     builder = ReportBuilder()
+    _hear_interrupts()
     with open_run(request) as run:
         gc.freeze()
         gc.enable()  # from here on it may take hours

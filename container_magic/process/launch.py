@@ -148,9 +148,14 @@ def fork(preload: tuple[str, ...] = ()) -> Boot | None:
         return None
     ours, theirs = _pair()
     complaints = _memory_file()
-    pid = os.fork()
-    if pid == 0:
-        _be_boot(theirs, complaints, preload)
+    # Ctrl-C goes to all processes of a terminal: the child would go on with the client's code where it meets it here
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be_boot(theirs, complaints, preload)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     theirs.close()
     return Boot(Forked(pid), ours, complaints, told=True)
 

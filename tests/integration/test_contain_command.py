@@ -135,6 +135,28 @@ class TestExitCodes:
         assert bounds[0] <= time.monotonic() - begun < bounds[1]
         assert b"Traceback" not in complaints.replace(b'Traceback (most recent call last):\n  File "<string>"', b"")
 
+    @pytest.mark.parametrize("module", ["cli", "options", "display.text", "verbs.run"])
+    def test_interrupt_before_there_is_a_container_ends_contain_without_a_word(self, tmp_path, module):
+        """As a program that is not made of a hundred modules: a traceback of imports says nothing to anybody."""
+        (tmp_path / "sitecustomize.py").write_text(
+            "import os, signal, sys\n"
+            "class Finder:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            f"        if name == 'container_magic.{module}':\n"
+            "            os.kill(0, signal.SIGINT)  # as from a terminal: to the process and its children\n"
+            "sys.meta_path.insert(0, Finder())\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "container_magic", "run", "-c", "pass"],
+            capture_output=True,
+            check=False,
+            timeout=30,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            start_new_session=True,
+        )
+
+        assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
     def test_terminated_contain_leaves_nothing(self):
         """SIGTERM to contain ends the container (nothing_left checks)."""
         process = subprocess.Popen(
