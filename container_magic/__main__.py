@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from container_magic.command import main
+from container_magic.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

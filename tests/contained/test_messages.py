@@ -129,7 +129,8 @@ def test_failing_cell_aborts_those_that_wait(kernel):
     replies = {request: kernel.answer(request)["content"] for request in (failing, waiting)}
     assert (replies[failing]["ename"], replies[waiting]["status"]) == ("ZeroDivisionError", "aborted")
     assert not any(message["msg_type"] == "stream" for message in kernel.messages(waiting))
-    assert kernel.run("1").reply["status"] == "ok"
+    # ipykernel stops aborting in its loop's next round: what is quicker than that is aborted, too
+    assert [kernel.run("1").reply["status"] for _ in range(5)][-1] == "ok"
 
 
 def test_silent_cell_shows_nothing_and_user_expressions_are_answered(kernel):

@@ -42,6 +42,7 @@ RINGS = (
     ("kernel",),
     ("line_verbs",),
     ("magics", "cli"),
+    ("entry",),
     ("__main__",),
 )
 RING_OF = {unit: number for number, units in enumerate(RINGS) for unit in units}
