@@ -124,10 +124,10 @@ def _privileged() -> bool:
     """Whether this process may map a range of ids that the initial user namespace has."""
     if os.geteuid() != 0:
         return False
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
     if not all(effective >> number & 1 for number in _NEEDED.values()):
         return False
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         ranges = [tuple(map(int, line.split())) for line in file]
     return any(first <= FIRST_HOST_ID and first + size >= FIRST_HOST_ID + ID_COUNT for first, _, size in ranges)

@@ -24,6 +24,7 @@ from container_magic.events import (
     Sampled,
     Usage,
 )
+from container_magic.forks import importing
 from container_magic.spec import build
 
 Verdict = Literal[
@@ -137,7 +138,8 @@ class RunReport:
 def _display(module: str) -> Any:
     # How a report looks is ring 7's business. It is named here as a string and loaded when a report is shown,
     # so that importing ring 0 imports nothing above it.
-    return importlib.import_module(module)
+    with importing:
+        return importlib.import_module(module)
 
 
 def dropped_marker(dropped_bytes: int) -> str:

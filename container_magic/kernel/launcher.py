@@ -102,7 +102,7 @@ def _parent() -> int | None:
 
 def _bound_memory() -> None:
     """Let this process have so much memory beyond what it has; ZeroMQ ends it when it asks for more."""
-    with open("/proc/self/statm", encoding="ascii") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         used = int(file.read().split()[_STATM_PAGES]) * resource.getpagesize()
     limit = used + _MEMORY_BYTES
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]

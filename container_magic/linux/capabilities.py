@@ -17,7 +17,7 @@ _NONE = ctypes.create_string_buffer(24)
 @functools.cache
 def last_capability() -> int:
     """Return the highest capability number that this kernel knows."""
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+    with open("/proc/sys/kernel/cap_last_cap", encoding="utf-8") as file:
         return int(file.read())
 
 

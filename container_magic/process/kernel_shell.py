@@ -84,6 +84,6 @@ def _write_connection_file(key: str) -> str:
     path = f"{_DIRECTORY}/connection.json"
     ports = {f"{name}_port": number for name, number in PORTS.items()}
     info = {"transport": "ipc", "ip": f"{_DIRECTORY}/socket", "key": key, "signature_scheme": "hmac-sha256", **ports}
-    with open(path, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+    with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         json.dump(info, file)
     return path

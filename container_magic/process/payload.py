@@ -108,7 +108,7 @@ def _get_ready(own: Inheritance, word: socket.socket) -> tuple[Plan, Interpreter
     handshake.read_plan(handshake.dump_plan(own.plan))  # for the pages that another one's reading writes to
     rehearse_forgetting()
     rehearse()
-    with open("/dev/null", "w", encoding="ascii") as file:  # the way of _prefer_as_oom_victim
+    with open("/dev/null", "w", encoding="utf-8") as file:  # the way of _prefer_as_oom_victim
         file.write("0")
     message, fds, _, _ = socket.recv_fds(word, 128, 1)
     if message[:1] == handshake.LIKELY:
@@ -214,7 +214,7 @@ def _prefer_as_oom_victim() -> None:
     """Let the kernel take contained processes before those of the host; raising the score needs no privilege."""
     # /proc/self belongs to the caller only while it is dumpable; the change of ids has switched that off
     syscalls.prctl(c.PR_SET_DUMPABLE, 1)
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+    with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
         file.write("500")
 
 

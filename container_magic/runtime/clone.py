@@ -96,7 +96,7 @@ def adopt(fds: Mapping[str, int]) -> Child:
 
 def _pid_of(pidfd: int) -> int:
     """Return the pid, in this process's pid namespace (proc_pid_fdinfo(5))."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="utf-8") as file:
         pid = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
     if pid <= 0:
         raise InternalError("the snapshot's init died while it was being made")

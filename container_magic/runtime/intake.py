@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from container_magic.events import CodeError, Displayed, Event, LimitReached, Returned, StreamName
+from container_magic.forks import importing
 from container_magic.process.channel import FAREWELL
 from container_magic.runtime.ends import PIPE_BYTES, Ends
 from container_magic.runtime.output import OutputGate
@@ -220,7 +221,8 @@ class Intake:
     def _open_channel(self) -> Channel | None:
         """Return the channel; what reads it is loaded when something comes, for most code shows nothing."""
         if self._channel is None and self._end is not None:
-            from container_magic.runtime.channel import Channel
+            with importing:
+                from container_magic.runtime.channel import Channel
 
             self._channel = Channel(self._end, self._html, self._wanted)
         return self._channel

@@ -25,6 +25,7 @@ from container_magic.events import (
     StreamName,
     Usage,
 )
+from container_magic.forks import importing
 from container_magic.runtime.deliver import Delivery
 from container_magic.runtime.ends import Ends
 from container_magic.runtime.intake import Intake
@@ -429,6 +430,7 @@ class Run:
 
 
 def _complaint_of(program: str) -> Complaint:
-    from container_magic.languages.complaint import Complaint  # patterns that only other languages than Python need
+    with importing:  # patterns that only other languages than Python need
+        from container_magic.languages.complaint import Complaint
 
     return Complaint(program)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from container_magic.errors import OptionError
+from container_magic.forks import importing
 from container_magic.values.unpack import BUFFER, HEAD, PAGE_BYTES
 
 _F_ADD_SEALS = getattr(fcntl, "F_ADD_SEALS", 1033)
@@ -59,7 +60,8 @@ def _pickled(value: Any, large: list[memoryview]) -> bytes:
     if not value:
         return pickle.dumps(value, protocol=5)
     # what __main__ defines is not there inside: cloudpickle takes it along, and pickles the rest as pickle does
-    import cloudpickle
+    with importing:
+        import cloudpickle
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         try:

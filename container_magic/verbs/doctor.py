@@ -129,7 +129,7 @@ def _userns_remedy(number: int) -> str:
 
 
 def _overlay() -> Check:
-    with open("/proc/filesystems", encoding="ascii") as file:
+    with open("/proc/filesystems", encoding="utf-8") as file:
         known = any(line.split()[-1] == "overlay" for line in file)
     if known:
         return Check(name="overlayfs", ok=True, detail="known to the kernel")
@@ -216,7 +216,7 @@ def _container() -> Check:
 
 def _reads(path: str) -> str:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
     except OSError:
         return ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from container_magic.errors import OptionError
 from container_magic.events import Event, until_exited
 from container_magic.folding import ReportBuilder
+from container_magic.forks import importing
 from container_magic.options import for_command, for_shell, from_keywords
 from container_magic.plan import Plan
 from container_magic.report import RunReport
@@ -160,6 +161,7 @@ def variables_for(
     names = list(given) if names is None else names
     if not names and not wanted:
         return None
-    from container_magic.runtime.variables import Variables  # what most runs do without is not loaded for them
+    with importing:  # what most runs do without is not loaded for them
+        from container_magic.runtime.variables import Variables
 
     return Variables(spec, names, given, wanted)

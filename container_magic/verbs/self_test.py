@@ -250,7 +250,7 @@ def self_test() -> Iterator[Outcome]:
 
 def _bait(directory: str) -> None:
     secret, volume = os.path.join(directory, "secret"), os.path.join(directory, "volume")
-    with open(secret, "w", encoding="ascii") as file:
+    with open(secret, "w", encoding="utf-8") as file:
         file.write("secret")
     os.chmod(directory, 0o755)
     os.mkdir(volume)

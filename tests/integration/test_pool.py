@@ -503,6 +503,39 @@ print(statuses)
 
         assert (done.stdout, done.stderr, done.returncode) == (f"{[0] * 10}\n", "", 0)
 
+    def test_thread_imports_only_what_a_fork_waits_for(self):
+        """The lock of a module that a thread is importing, a codec's too, would stay locked in the child for good."""
+        source = """
+import sys, threading
+import container_magic as cm
+from container_magic.forks import importing
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is thread and not importing._is_owned():
+            print(doing, name)
+sys.meta_path.insert(0, Finder())
+def work():
+    global doing
+    for doing in ("pass", "1 / 0", "while True: pass", "bytearray(1 << 30)", "display('shown')"):
+        str(cm.run(doing, mem="100M", timeout="2s"))
+    doing = "another language"
+    cm.run("exit 1", lang="bash")
+    doing = "variables"
+    cm.run("y = x", input={"x": 1}, output=["y"])
+    doing = "many"
+    list(cm.map("pass", ["a", "b"]))
+    doing = "a session"
+    with cm.Session() as session:
+        session.run("x = 1")
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print("over")
+"""
+        done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=110, check=False)
+
+        assert (done.stdout, done.stderr) == ("over\n", "")
+
     def test_child_of_the_client_closes_nothing_that_it_has_inherited(self, warm, child):
         """What its parent let go of at that moment has a number that is another file's by now, perhaps."""
         warm("pass")
