@@ -119,7 +119,7 @@ class Interpreter:
             _open_streams()
         _is_null(0)  # as every cell asks
         filename, module = self._begin(b"1", ())
-        sigint.put_off()
+        sigint.put_off()  # as before every cell, so that this lets it in as that will
         self._shell.touch(filename, module)
 
     def run_cell(

@@ -6,7 +6,8 @@ the code may have begun some.
 
 from __future__ import annotations
 
-import signal
+# signal's own functions make members of enums of handlers, by way of exceptions; this is done for each statement
+import _signal  # type: ignore[import-not-found]
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ _kept: list[int] = []
 def put_off() -> None:
     """Keep each SIGINT from now on for ``let_in``; forget what was kept until now."""
     _kept.clear()
-    signal.signal(signal.SIGINT, _keep)
+    _signal.signal(_signal.SIGINT, _keep)
 
 
 def let_in(*, kept: bool = True) -> None:
@@ -26,9 +27,9 @@ def let_in(*, kept: bool = True) -> None:
     Raises:
         KeyboardInterrupt: One has come already.
     """
-    if signal.getsignal(signal.SIGINT) is not _keep:
+    if _signal.getsignal(_signal.SIGINT) is not _keep:
         return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     if kept and _kept:
         _kept.clear()
         raise KeyboardInterrupt
@@ -37,19 +38,19 @@ def let_in(*, kept: bool = True) -> None:
 @contextmanager
 def put_off_behind() -> Iterator[None]:
     """Put SIGINT off behind the block if it was before, unless the block has given it a handler of its own."""
-    was_put_off = signal.getsignal(signal.SIGINT) is _keep
+    was_put_off = _signal.getsignal(_signal.SIGINT) is _keep
     try:
         yield
     finally:
-        if was_put_off and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _keep)
+        if was_put_off and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            _signal.signal(_signal.SIGINT, _keep)
 
 
 def let_in_for_program() -> None:
     """Let SIGINT end this process, now if one has come: a program that it becomes begins as with any parent."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if _kept:
-        signal.raise_signal(signal.SIGINT)
+        _signal.raise_signal(_signal.SIGINT)
 
 
 def _keep(number: int, _frame: types.FrameType | None) -> None:

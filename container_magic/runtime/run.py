@@ -148,7 +148,7 @@ class Run:
         self._request = request
         self._started = self._exited = self._alive = False
         self._interrupts = 0
-        # between two cells the interpreter ignores Ctrl-C; a kernel looks after that itself
+        # between two cells the interpreter forgets Ctrl-C; a kernel looks after that itself
         self._hears = request.spec.process.shell == "kernel"
         self._kept_interrupts.clear()
         self._log = OutputLog()

@@ -74,6 +74,26 @@ class TestPrograms:
         assert contain("run", "--quiet", path).stdout == b"[2, 4]\n"
 
 
+def interrupted_at_import(tmp_path, module, *words):
+    """Run ``contain`` with ``words``; a terminal's Ctrl-C comes when it imports ``module``."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == 'container_magic.{module}':\n"
+        "            os.kill(0, signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "container_magic", *words],
+        capture_output=True,
+        check=False,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        start_new_session=True,
+    )
+
+
 class TestExitCodes:
     """Docker's, and 124."""
 
@@ -138,24 +158,20 @@ class TestExitCodes:
     @pytest.mark.parametrize("module", ["cli", "options", "display.text", "verbs.run"])
     def test_interrupt_before_there_is_a_container_ends_contain_without_a_word(self, tmp_path, module):
         """As a program that is not made of a hundred modules: a traceback of imports says nothing to anybody."""
-        (tmp_path / "sitecustomize.py").write_text(
-            "import os, signal, sys\n"
-            "class Finder:\n"
-            "    def find_spec(self, name, path=None, target=None):\n"
-            f"        if name == 'container_magic.{module}':\n"
-            "            os.kill(0, signal.SIGINT)  # as from a terminal: to the process and its children\n"
-            "sys.meta_path.insert(0, Finder())\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-m", "container_magic", "run", "-c", "pass"],
-            capture_output=True,
-            check=False,
-            timeout=30,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            start_new_session=True,
-        )
+        done = interrupted_at_import(tmp_path, module, "run", "-c", "pass")
 
         assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+    @pytest.mark.parametrize(
+        ("module", "words"),
+        [("languages.complaint", ("run", "--lang", "bash", "-c", "sleep 60")), ("verbs.doctor", ("doctor",))],
+        ids=["a container", "a verb"],
+    )
+    def test_interrupt_where_there_is_something_to_put_in_order_is_130(self, tmp_path, module, words):
+        """A container whose run has not begun to listen, and what a verb is at (nothing_left checks)."""
+        done = interrupted_at_import(tmp_path, module, *words)
+
+        assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
     def test_terminated_contain_leaves_nothing(self):
         """SIGTERM to contain ends the container (nothing_left checks)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -18,6 +20,7 @@ from container_magic.folding import ReportBuilder
 from container_magic.runtime import client
 from container_magic.runtime.plans import planned
 from container_magic.runtime.pool import pool_key
+from container_magic.runtime.run import Run
 from container_magic.runtime.worker import Worker
 from container_magic.verbs.run import open_run, request_for
 
@@ -237,20 +240,79 @@ def test_children_of_the_code_begin_with_the_default_for_sigint(session):
     assert [work.run(code).stdout for _ in range(2)] == ["-2\n", "-2\n"]
 
 
-def test_interrupt_of_two_threads_at_once_is_one_of_each(session):
-    """None is lost between the thread that says so and the one that hears that the cell listens."""
+def test_interrupt_when_a_cell_is_all_but_over_ends_the_cell_alone(session):
+    """It comes as the function returns that has run the code, and looks after exceptions no more."""
+    work = session()
+    late = work.run(
+        "import os, signal, sys\n"
+        "def at_return(frame, event, _):\n"
+        "    if event == 'return' and frame.f_code.co_name == '_execute':\n"
+        "        sys.setprofile(None)\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.setprofile(at_return)"
+    )
+    later = work.run("print('alive')")
+
+    assert (late.exit_code, late.error.ename) == (130, "KeyboardInterrupt")
+    assert (later.verdict, later.stdout) == ("OK", "alive\n")
+
+
+def test_interrupt_from_another_thread_while_a_cell_begins_to_listen_is_passed_on(session, monkeypatch):
+    """One thread has found that the cell does not listen; the other hears that it does meanwhile."""
+    begun, pressed = threading.Event(), []
+
+    class Held(Run):
+        @property
+        def _hears(self):
+            value = self.__dict__["_hears_now"]
+            if not value and pressed and threading.current_thread() is pressed[0]:
+                reading.set()
+                begun.wait(10)
+            return value
+
+        @_hears.setter
+        def _hears(self, value):
+            self.__dict__["_hears_now"] = value
+
+        def _hear_begun(self):
+            reading.wait(10)
+            super()._hear_begun()
+            begun.set()
+
+    monkeypatch.setattr("container_magic.verbs.sessions.Run", Held)
+    reading = threading.Event()
     work = session()
     work.run("pass")
-    for _ in range(30):
-        cells = work._keeper.cells
+    cells = work._keeper.cells
 
-        def press(cells=cells):
-            while work._keeper.cells == cells:
-                pass
-            work._keeper._run.interrupt()
+    def press():
+        wait_until(lambda: work._keeper.cells > cells)
+        work._keeper._run.interrupt()
 
-        thread = threading.Thread(target=press)
-        thread.start()
-        report = work.run("while True: pass", timeout_seconds=10)
-        thread.join()
-        assert report.error.ename == "KeyboardInterrupt"
+    pressed.append(threading.Thread(target=press))
+    pressed[0].start()
+    report = work.run("while True: pass", timeout_seconds=10)
+    pressed[0].join()
+
+    assert reading.is_set() and begun.is_set()
+    assert (report.verdict, report.error.ename) == ("INTERRUPTED", "KeyboardInterrupt")
+
+
+def test_child_that_meets_ctrl_c_at_its_fork_does_not_go_on_as_the_client():
+    """The real signal, as early as there is a child: boot ends by it, and nobody else prints."""
+    source = """
+import ctypes, functools, os, signal
+from container_magic.process import launch
+os.register_at_fork(after_in_child=functools.partial(ctypes.CDLL(None)["raise"], int(signal.SIGINT)))
+client = os.getpid()
+try:
+    boot = launch.fork()
+except KeyboardInterrupt:
+    print("goes on", "as the client" if os.getpid() != client else "")
+else:
+    print(boot.process.wait(10))
+    boot.abandon()
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.stdout, done.stderr) == (f"{-signal.SIGINT}\n", "")
