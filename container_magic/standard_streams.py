@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import signal
 import stat
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from container_magic.spec import ContainerSpec
+
+_FOREGROUND_SECONDS = 0.1
+"""How often a job in the background looks whether the terminal is its own by now."""
 
 
 def take_standard_numbers() -> None:
@@ -40,10 +46,22 @@ def _is_null_device(fd: int) -> bool:
 
 
 def _copy_stdin(writer: int) -> None:
+    # a job in the background that reads its terminal is stopped (SIGTTIN), whether the program wants input or not
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTIN])
     with contextlib.suppress(OSError):
-        while data := os.read(0, 65536):
+        while data := _read_stdin():
             write_all(writer, data)
     os.close(writer)
+
+
+def _read_stdin() -> bytes:
+    while True:
+        try:
+            return os.read(0, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO or not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp():
+                raise
+        time.sleep(_FOREGROUND_SECONDS)
 
 
 def is_open(fd: int) -> bool:

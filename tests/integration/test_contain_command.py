@@ -210,6 +210,33 @@ class TestStreams:
 
         assert done.stdout == data[::-1]
 
+    def test_job_in_the_background_runs_and_reads_its_terminal_when_that_is_its_own(self):
+        """``contain run x.py &``: who reads its terminal there is stopped (SIGTTIN)."""
+        source = """
+import os, pty, signal, subprocess, sys, time
+pid, master = pty.fork()
+if pid == 0:
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # as a shell that hands its terminal over
+    words = ["-m", "container_magic", "run", "--quiet", "-c", "print('runs', flush=True); print('has', input())"]
+    job = subprocess.Popen([sys.executable, *words], process_group=0)
+    time.sleep(1.5)
+    print("state", os.waitpid(job.pid, os.WNOHANG | os.WUNTRACED), flush=True)
+    os.tcsetpgrp(0, job.pid)
+    print("end", job.wait(20), flush=True)
+    os._exit(0)
+seen, given = b"", False
+while b"end" not in seen:
+    seen += os.read(master, 1000)
+    if b"state" in seen and not given:
+        given = os.write(master, b"a line\\n")
+print(seen.decode().replace("\\r", ""))
+os.waitpid(pid, 0)
+"""
+        done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False)
+
+        for line in ("runs", "state (0, 0)", "has a line", "end 0"):
+            assert line in done.stdout.splitlines(), (done.stdout, done.stderr)
+
     def test_stdin_is_given_as_an_option(self, contain, tmp_path):
         """A text or a file takes the place of the caller's own standard input, whatever the file is called."""
         (tmp_path / "in").write_bytes(b"from \xff a file")
